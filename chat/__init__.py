@@ -1,0 +1,1 @@
+"""Messages to text and back."""

@@ -1,0 +1,1 @@
+"""The arithmetic: every operation, by name, type and device."""

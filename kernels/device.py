@@ -1,0 +1,68 @@
+"""What the machine offers: devices, their memory, their compute types."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import torch
+
+from ..errors import InvalidRequest, NotSupported
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that `name` asks for; `auto` prefers CUDA, then Metal, then the CPU.
+
+    Raises InvalidRequest for an unknown name and NotSupported where the machine has no such device.
+    """
+    if name not in DEVICES:
+        raise InvalidRequest(f"unknown device '{name}'", field="device", hint=f"one of {', '.join(DEVICES)}")
+    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if has[kind])
+    if not has[name]:
+        raise NotSupported(f"this machine has no {name} device", field="device", hint="--device cpu")
+    return torch.device(name)
+
+
+def choose_dtype(name: str, stored: str, device: torch.device) -> torch.dtype:
+    """Return the compute type: `auto` keeps float32 files in float32 and computes all others in bfloat16.
+
+    stored: the type that holds most of the checkpoint's weights. Apple's GPUs take float16 for bfloat16.
+    """
+    if name == "auto":
+        if stored in ("f32", "f64"):
+            return torch.float32
+        return torch.float16 if device.type == "mps" else torch.bfloat16
+    if name not in DTYPES:
+        raise InvalidRequest(f"unknown dtype '{name}'", field="dtype", hint=f"one of auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def available_memory(device: torch.device) -> int:
+    """Return the bytes that can still be taken on `device` without swapping (a generous guess elsewhere)."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if sys.platform == "linux":
+        with open("/proc/meminfo", encoding="ascii") as meminfo:
+            for line in meminfo:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // 2
+
+
+def physical_cores() -> int:
+    """Count the physical cores that this process may run on; logical ones where the system does not tell."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores = set()
+    for cpu in allowed:
+        path = f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        try:
+            with open(path, encoding="ascii") as siblings:
+                cores.add(siblings.read().strip())
+        except OSError:
+            return len(allowed)
+    return len(cores)

@@ -1,0 +1,1 @@
+"""Tokens to logits: one small file per architecture."""

@@ -1,0 +1,126 @@
+"""What every causal language model does; an architecture's own file says only how it differs from Llama."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from torch import Tensor
+
+from ..kernels.dispatch import find
+from .batch import Batch
+from .cache import CacheSpec
+from .checkpoint.base import Checkpoint
+from .checkpoint.names import gguf_name
+from .config import ModelConfig
+from .layers.attention import Attention
+from .layers.layer import Parts, PreNormLayer
+from .layers.mlp import Experts, GatedMLP
+from .layers.norm import RMSNorm
+from .layers.rope import Rotary
+from .weights import Weights
+
+
+class CausalLM:
+    """Tokens to logits. Subclasses fill the slots and, rarely, override a method.
+
+    gguf_names, hf_names: an architecture's own words for parts of a layer, where they differ from Llama's.
+    harmless: endings of tensors that may stand in a file unused.
+    """
+
+    attention: ClassVar[type[Attention]] = Attention
+    norm: ClassVar[type[RMSNorm]] = RMSNorm
+    layer: ClassVar[type[PreNormLayer]] = PreNormLayer
+    activation: ClassVar[str] = "silu_mul"
+    gguf_names: ClassVar[Mapping[str, str]] = {}
+    hf_names: ClassVar[Mapping[str, str]] = {}
+    harmless: ClassVar[tuple[str, ...]] = ("rotary_emb.inv_freq",)
+
+    @classmethod
+    def adapt(cls, config: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
+        """Return the config with what this architecture's files leave unsaid."""
+        return config
+
+    @classmethod
+    def translate(cls, checkpoint: Checkpoint) -> Callable[[str], str]:
+        """Return how this checkpoint's files spell the names that we ask for."""
+        if checkpoint.format == "gguf":
+            return lambda name: gguf_name(name, cls.gguf_names)
+
+        def spell(name: str) -> str:
+            for ours, theirs in cls.hf_names.items():
+                name = name.replace(ours, theirs)
+            return name
+
+        return spell
+
+    def __init__(self, config: ModelConfig, weights: Weights, context_length: int) -> None:
+        self.config = config
+        vocab, hidden = config.vocab_size, config.hidden_size
+        self._embedding = weights.embedding("model.embed_tokens", vocab, hidden)
+        factors = weights.tensor("rope_freqs.weight") if weights.has("rope_freqs.weight") else None
+        self._rotary = Rotary(config.rope, context_length, weights.device, factors)
+        self._local_rotary = self._rotary
+        if config.local_rope is not None:
+            self._local_rotary = Rotary(config.local_rope, context_length, weights.device)
+        self.layers = [
+            self._layer(weights.scope(f"model.layers.{index}"), index) for index in range(config.num_layers)
+        ]
+        self._norm = self.norm(weights, "model.norm", hidden, config.norm_eps)
+        tied = not weights.has("lm_head.weight")
+        self._head = (
+            weights.as_linear(self._embedding.table) if tied else weights.linear("lm_head", vocab, hidden)
+        )
+        self._softcap = find("softcap", device=weights.device.type)
+        weights.check_all_used(self.harmless)
+
+    def _layer(self, weights: Weights, index: int) -> PreNormLayer:
+        config = self.config
+        rotary = self._local_rotary if config.sliding_layers[index] else self._rotary
+        sparse = config.num_experts > 0 and weights.has("mlp.gate.weight")
+        parts = Parts(
+            attention=self.attention(weights.scope("self_attn"), config, index, rotary, self.norm),
+            mlp=(Experts if sparse else GatedMLP)(weights.scope("mlp"), config, self.activation),
+            norm=self.norm,
+        )
+        return self.layer(weights, config, parts)
+
+    def cache_spec(self) -> CacheSpec:
+        """Return the shape of one token's keys and values."""
+        return CacheSpec(self.config.num_layers, self.config.num_kv_heads, self.config.head_dim)
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """Return the vectors of token_ids [T] as float32 [T, hidden]."""
+        return self._embedding(token_ids) * self.config.embedding_multiplier
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Run one step; returns float32 logits [rows, vocab] of the batch's logits_rows."""
+        x = self.embed(batch.token_ids)
+        for layer in self.layers:
+            x = layer(x, batch)
+        logits = self._head(self._norm(x[batch.logits_rows])).float() / self.config.logits_divisor
+        cap = self.config.logit_softcap
+        capped: Tensor = self._softcap(logits, cap) if cap else logits
+        return capped
+
+
+M = TypeVar("M", bound=type[CausalLM])
+
+_HF: dict[str, type[CausalLM]] = {}
+_GGUF: dict[str, type[CausalLM]] = {}
+
+
+def architecture(hf: tuple[str, ...] = (), gguf: tuple[str, ...] = ()) -> Callable[[M], M]:
+    """Register a class for `model_type`s of config.json and for GGUF's `general.architecture`s."""
+
+    def register(model: M) -> M:
+        _HF.update(dict.fromkeys(hf, model))
+        _GGUF.update(dict.fromkeys(gguf, model))
+        return model
+
+    return register
+
+
+def registered(file_format: str) -> Mapping[str, type[CausalLM]]:
+    """Return the architectures known so far for "gguf" or "safetensors" files, by name."""
+    return _GGUF if file_format == "gguf" else _HF

@@ -1,0 +1,1 @@
+"""One lazy, memory-mapped view of GGUF files and safetensors folders."""

@@ -1,0 +1,80 @@
+"""From an open checkpoint to a model in memory."""
+
+from __future__ import annotations
+
+import difflib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from ..errors import UnsupportedArchitecture
+from .base import CausalLM, registered
+from .checkpoint.base import Checkpoint
+from .config import ModelConfig, parse_config
+from .weights import Source, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model computes and in which type; hold: its matrices fit there dequantized."""
+
+    device: torch.device
+    dtype: torch.dtype
+    hold: bool = True
+
+
+def architectures(file_format: str) -> list[str]:
+    """Return the names of the architectures that we load from "gguf" or "safetensors" files, sorted."""
+    folder = str(Path(__file__).parent)
+    for module in pkgutil.iter_modules([folder]):
+        if not module.ispkg:
+            import_module(f".{module.name}", __package__)
+    return sorted(registered(file_format))
+
+
+def find_architecture(checkpoint: Checkpoint) -> type[CausalLM]:
+    """Return the class of the checkpoint's architecture; raises UnsupportedArchitecture naming those we have."""
+    known = architectures(checkpoint.format)
+    name = checkpoint.architecture
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        nearest = f"; the nearest is {near[0]}" if near else ""
+        raise UnsupportedArchitecture(
+            f"the architecture '{name}' is not supported yet{nearest}", hint=f"supported: {', '.join(known)}"
+        )
+    return registered(checkpoint.format)[name]
+
+
+def model_config(checkpoint: Checkpoint) -> ModelConfig:
+    """Read the checkpoint's configuration as its architecture understands it."""
+    model = find_architecture(checkpoint)
+    return parse_config(model.adapt(dict(checkpoint.config), checkpoint))
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    placement: Placement,
+    context_length: int,
+    progress: Callable[[int], None] | None = None,
+) -> CausalLM:
+    """Load every tensor and build the model; raises a CheckpointError that names what does not fit.
+
+    context_length: the positions that a sequence may reach, which decides length-dependent RoPE rules.
+    progress: called with the bytes of each tensor read.
+    """
+    model = find_architecture(checkpoint)
+    config = model_config(checkpoint)
+    source = Source(
+        checkpoint=checkpoint,
+        translate=model.translate(checkpoint),
+        dtype=placement.dtype,
+        device=placement.device,
+        hold=placement.hold,
+        progress=progress,
+    )
+    with torch.inference_mode():
+        return model(config, Weights(source), context_length)

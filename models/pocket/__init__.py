@@ -1,0 +1,1 @@
+"""The bundled demo model: its problems, its training and its file."""

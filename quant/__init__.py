@@ -1,0 +1,1 @@
+"""Fewer bits: formats of weights and how they are read."""

@@ -1,0 +1,9 @@
+"""One file per weight format; importing this package registers every dequantizer in it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

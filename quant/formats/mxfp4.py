@@ -1,0 +1,26 @@
+"""MXFP4: 32 four-bit floats (sign, 2 bits of exponent, 1 of fraction) that share a power of two."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..dtype import dtype
+from .blocks import look_up, nibbles
+
+# Twice the values of E2M1, so that they are whole; the shared power is halved to match.
+LEVELS = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
+
+
+@dtype("mxfp4").dequantizer
+def dequantize(blocks: Tensor) -> Tensor:
+    """Return power times value.  # [n, 17] uint8 -> [n, 32]"""
+    return look_up(LEVELS, nibbles(blocks[:, 1:]).flatten(1)).mul_(_half_power(blocks[:, :1]))
+
+
+def _half_power(exponent: Tensor) -> Tensor:
+    """Return 2 ** (exponent - 128), built from its bits.  # uint8 -> float32"""
+    wide = exponent.to(torch.int32)
+    normal = (wide - 1) << 23
+    subnormal = torch.full_like(wide, 1 << 21) << wide.clamp(max=1)  # 2 ** -128 and 2 ** -127
+    return torch.where(wide < 2, subnormal, normal).view(torch.float32)
