@@ -41,7 +41,7 @@ class DType:
         """Return the bytes of a tensor of this shape; raise ShapeMismatch if its rows are no whole blocks."""
         row = shape[-1] if shape else 1
         if row % self.block:
-            raise ShapeMismatch(f"rows of {row} weights cannot be {self.name}, which packs {self.block} together")
+            raise ShapeMismatch(f"a row of {row} weights cannot be {self.name}, in blocks of {self.block}")
         return math.prod(shape) // self.block * self.nbytes
 
     def dequantizer(self, function: Dequantizer) -> Dequantizer:

@@ -53,7 +53,7 @@ class Blobs:
         return digest, size
 
     def prune(self, keep: Collection[str], doomed: Collection[str], grace: float) -> list[str]:
-        """Delete blobs outside `keep`: those in `doomed`, and those idle for `grace` seconds; return digests."""
+        """Delete what is not in `keep`: the doomed at once, others after `grace` seconds; return digests."""
         deleted = []
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             if path.name.startswith(TEMPORARY):

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +29,8 @@ def disk_errors(action: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(
-                f"cannot {action}: no space left on the disk", hint="free some space, or move the store (MULL_MODELS)"
+                f"cannot {action}: no space left on the disk",
+                hint="free some space, or move the store (MULL_MODELS)",
             ) from error
         where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
         raise StoreError(f"cannot {action}: {(error.strerror or str(error)).lower()}{where}") from error
@@ -39,26 +39,27 @@ def disk_errors(action: str) -> Iterator[None]:
 @contextmanager
 def locked(path: Path, *, exclusive: bool, wait: bool = True) -> Iterator[bool]:
     """Hold a lock on the file `path` against other processes and threads; yield whether it was obtained."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    with disk_errors("lock the model store"):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-        try:
-            fcntl.flock(fd, mode if wait else mode | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            fcntl.flock(fd, fcntl.LOCK_UN)
+        obtained = True
+        with disk_errors("lock the model store"):
+            try:
+                fcntl.flock(fd, mode if wait else mode | fcntl.LOCK_NB)
+            except BlockingIOError:
+                obtained = False
+        yield obtained
     finally:
+        # Unlocked by name: a forked child may still hold a copy of the descriptor.
+        fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)
 
 
 @contextmanager
 def temporary(folder: Path) -> Iterator[Path]:
     """Yield an unused name in `folder` and make sure that nothing is left there, whatever happens."""
-    path = folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}"
+    path = folder / f"{TEMPORARY}{os.getpid()}-{os.urandom(8).hex()}"
     try:
         yield path
     finally:
@@ -96,16 +97,20 @@ def place(source: Path, target: Path, progress: Progress | None, *, link: bool) 
 
     A reflink where the file system can, else a hard link if `link`, else a copy.
     """
-    if _reflink(source, target) or (link and _hard_link(source, target)):
+    found = source.stat()
+    if _reflink(source, target):
         digest, size = _hash(target, None, progress)
+    elif link and _hard_link(source, target):
+        return _hash(target, None, progress)
     else:
-        size, free = source.stat().st_size, free_bytes(target.parent)
+        size, free = found.st_size, free_bytes(target.parent)
         if free < size:
             raise DiskFull(
                 f"cannot copy {source}: it has {size} bytes, and only {free} are free",
                 hint="free some space, or move the store (MULL_MODELS) to the disk of the file",
             )
         digest, size = _hash(source, target, progress)
+    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
     return digest, size
 
 

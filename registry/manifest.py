@@ -163,11 +163,12 @@ class ModelConfig:
             return found if isinstance(found, str) else ""
 
         families = value.get("model_families")
+        families = families if isinstance(families, list) else []
         length = value.get("context_length")
         return cls(
             model_format=text("model_format"),
             model_family=text("model_family"),
-            model_families=tuple(f for f in families if isinstance(f, str)) if isinstance(families, list) else (),
+            model_families=tuple(f for f in families if isinstance(f, str)),
             model_type=text("model_type"),
             file_type=text("file_type"),
             context_length=length if isinstance(length, int) and length > 0 else None,
@@ -195,7 +196,7 @@ class Contents:
 def read_contents(
     manifest: Manifest, read: Callable[[str], bytes], paths: Callable[[tuple[Layer, ...]], tuple[Path, ...]]
 ) -> Contents:
-    """Read the small blobs with `read` (of a digest) and place the large ones with `paths`; raise StoreError."""
+    """Read the small blobs with `read` (of a digest), find the large ones with `paths`; raise StoreError."""
 
     def texts(media_type: str) -> tuple[str, ...]:
         return tuple(_text(layer, read) for layer in manifest.of(media_type))

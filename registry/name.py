@@ -99,4 +99,5 @@ def _check(kind: str, part: str, text: str) -> None:
     else:
         wrong = next(c for c in part if not re.fullmatch(_LETTERS[kind], "a" + c))
         why = f"the {kind} must not contain {wrong!r}"
-    raise InvalidName(f"invalid model name {shown!r}: {why}", hint="names look like [host/][namespace/]model[:tag]")
+    hint = "names look like [host/][namespace/]model[:tag]"
+    raise InvalidName(f"invalid model name {shown!r}: {why}", hint=hint)

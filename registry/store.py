@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +26,18 @@ from ..errors import InvalidName, ModelNotFound, NotSupported, StoreError
 from .blobs import Blobs, is_idle
 from .bundled import POCKET, Bundled
 from .disk import TEMPORARY, Progress, disk_errors, hash_file, locked, sync_folder, write_atomic
-from .manifest import FILE, MODEL, Contents, Layer, Manifest, digest_of, read_contents
+from .manifest import (
+    ADAPTER,
+    DRAFT,
+    FILE,
+    MODEL,
+    PROJECTOR,
+    Contents,
+    Layer,
+    Manifest,
+    digest_of,
+    read_contents,
+)
 from .name import ModelName
 from .views import Views
 
@@ -54,10 +66,11 @@ class Store:
         self._manifests = root / "manifests"
         self._blobs = Blobs(root / "blobs")
         self._views = Views(root / "views")
+        self._sharing: set[int] = set()
 
     # Reading
 
-    def list(self, report: Callable[[StoreError], None] | None = None) -> list[Entry]:
+    def list(self, report: Callable[[StoreError], None] | None = None) -> tuple[Entry, ...]:
         """Return every model, the last modified first; hand each unreadable manifest to `report`."""
         entries = []
         for name, path in self._walk():
@@ -71,7 +84,7 @@ class Store:
         bundled = self._bundled_entry()
         if bundled is not None and all(entry.name != bundled.name for entry in entries):
             entries.append(bundled)
-        return sorted(entries, key=lambda entry: (-entry.modified.timestamp(), entry.name.short()))
+        return tuple(sorted(entries, key=lambda entry: (-entry.modified.timestamp(), entry.name.short())))
 
     def find(self, name: str | ModelName) -> Entry:
         """Return the model of this name, whatever its case; raise ModelNotFound, or StoreError if damaged."""
@@ -90,7 +103,7 @@ class Store:
         """Return the manifest of this name; raise ModelNotFound, or StoreError if a blob is missing."""
         return self.find(name).manifest
 
-    def nearest(self, name: str | ModelName) -> list[str]:
+    def nearest(self, name: str | ModelName) -> tuple[str, ...]:
         """Return up to three names that look like this one, the likest first."""
         import difflib
 
@@ -101,15 +114,15 @@ class Store:
             for form in (lower, lower.rpartition(":")[0], lower.rpartition("/")[2].rpartition(":")[0]):
                 ratio = difflib.SequenceMatcher(None, text, form).ratio()
                 likeness[short] = max(likeness.get(short, 0.0), ratio, 0.9 if form.startswith(text) else 0.0)
-        best = sorted((short for short, ratio in likeness.items() if ratio >= 0.6), key=lambda s: (-likeness[s], s))
-        return best[:3]
+        near = [short for short, ratio in likeness.items() if ratio >= 0.6]
+        return tuple(sorted(near, key=lambda short: (-likeness[short], short))[:3])
 
     def read(self, manifest: Manifest) -> Contents:
         """Read all of a model but its weights."""
         return read_contents(manifest, self.read_blob, self._files)
 
     def model_path(self, manifest: Manifest) -> Path:
-        """Return what opens the weights: a GGUF, the first part of a split one, or a folder of safetensors."""
+        """Return what opens the weights: a GGUF (a split one's first part) or a folder of safetensors."""
         models, files = manifest.of(MODEL), manifest.of(FILE)
         if len(models) == 1:
             return self.blob_path(models[0].digest)
@@ -125,15 +138,16 @@ class Store:
     def blob_path(self, digest: str) -> Path:
         """Return the file that holds a blob, or would hold it."""
         path = self._blobs.path(digest)
-        if self.bundled is not None and not path.exists() and self.bundled.holds(digest):
+        if self.bundled is not None and not os.path.exists(path) and self.bundled.holds(digest):
             return self.bundled.path
         return path
 
     def read_blob(self, digest: str) -> bytes:
         """Return a small blob's content; raise StoreError if it is missing."""
         path = self.blob_path(digest)
-        if self.bundled is not None and not path.exists() and digest == digest_of(self.bundled.config()):
-            return self.bundled.config()
+        bundled = self.bundled
+        if bundled is not None and not os.path.exists(path) and digest == digest_of(bundled.config()):
+            return bundled.config()
         with disk_errors(f"read blob {digest}"):
             return path.read_bytes()
 
@@ -141,9 +155,9 @@ class Store:
 
     @contextmanager
     def adding(self) -> Iterator[set[str]]:
-        """Keep every blob in place from its adding to its manifest; at the end, drop from the yielded set the unused.
+        """Keep every blob in place while a model is made; at the end, delete the unused of the yielded set.
 
-        The caller puts into the set what it adds and what `write_manifest` returns.
+        The caller puts into the set the digests that it adds, and those that `write_manifest` returns.
         """
         doomed: set[str] = set()
         try:
@@ -171,7 +185,7 @@ class Store:
             return self._blobs.add_file(path, progress, link=link)
 
     def write_manifest(self, name: ModelName, manifest: Manifest) -> set[str]:
-        """Give `name` to a model whose blobs are all stored; return the digests that the name meant before."""
+        """Give `name` to a model whose blobs are all stored; return the digests that it meant before."""
         with self._changing(exclusive=False), disk_errors(f"write the manifest of {name}"):
             for layer in (manifest.config, *manifest.layers):
                 if not self._blobs.path(layer.digest).is_file():
@@ -185,7 +199,7 @@ class Store:
     def remove(self, name: str | ModelName) -> None:
         """Delete a name and the blobs that no other name uses; raise ModelNotFound."""
         wanted = ModelName.parse(name) if isinstance(name, str) else name
-        if not self.root.exists() or self._path(wanted) is None:
+        if self._path(wanted) is None:
             raise self._not_removable(name, wanted)
         with self._changing(exclusive=True), disk_errors(f"remove '{wanted}'"):
             path = self._path(wanted)
@@ -206,35 +220,49 @@ class Store:
             entry = self.find(source)
             if entry.name == wanted and not entry.bundled:
                 return
-            if entry.bundled and self.bundled is not None:
-                doomed.add(self.add_blob(self.bundled.config())[0])
-                doomed.add(self.add_blob_from_file(self.bundled.path, link=False)[0])
+            doomed |= self.adopt(entry)
             doomed |= self.write_manifest(wanted, entry.manifest)
 
-    def prune(self, doomed: Iterable[str] = (), *, wait: bool = True, grace: float = GRACE) -> list[str]:
+    def adopt(self, entry: Entry) -> set[str]:
+        """Bring the bundled model's blobs into the store, for other names to use; return their digests."""
+        if not entry.bundled or self.bundled is None:
+            return set()
+        # Never by hard link: an upgrade of the package may rewrite the file in place.
+        model = self.add_blob_from_file(self.bundled.path, link=False)
+        return {self.add_blob(self.bundled.config())[0], model[0]}
+
+    def prune(
+        self, doomed: Iterable[str] = (), *, wait: bool = True, grace: float = GRACE
+    ) -> tuple[str, ...]:
         """Delete unused blobs (`doomed` at once, others after `grace` seconds) and what dead processes left.
 
         Returns the digests of the deleted blobs. Without `wait`, does nothing while another process adds.
         """
-        if not self.root.exists():
-            return []
+        if not os.path.isdir(self.root):
+            return ()
         with self._changing(exclusive=True, wait=wait) as obtained, disk_errors("tidy the store"):
-            return self._prune(set(doomed), grace) if obtained else []
+            return self._prune(set(doomed), grace) if obtained else ()
 
     # Inside
 
     @contextmanager
     def _changing(self, *, exclusive: bool, wait: bool = True) -> Iterator[bool]:
-        with disk_errors("open the model store"):
+        thread = threading.get_ident()
+        if thread in self._sharing:
+            assert not exclusive, "a thread that adds would wait for itself"
+            yield True
+            return
+        with disk_errors("create the model store"):
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = locked(self.root / ".lock", exclusive=exclusive, wait=wait)
-            obtained = lock.__enter__()
-        try:
-            yield obtained
-        finally:
-            lock.__exit__(None, None, None)
+        with locked(self.root / ".lock", exclusive=exclusive, wait=wait) as obtained:
+            if not exclusive:
+                self._sharing.add(thread)
+            try:
+                yield obtained
+            finally:
+                self._sharing.discard(thread)
 
-    def _prune(self, doomed: set[str], grace: float) -> list[str]:
+    def _prune(self, doomed: set[str], grace: float) -> tuple[str, ...]:
         keep: set[str] = set()
         views: set[str] = set()
         for _, path in self._walk():
@@ -242,12 +270,12 @@ class Store:
             # Even a manifest that does not parse protects what it mentions.
             keep |= _mentions(data)
             with suppress(StoreError):
-                views.add(self._views.key(Manifest.from_bytes(data).of(FILE, MODEL)))
+                views |= {self._views.key(group) for group in _view_groups(Manifest.from_bytes(data))}
         self._views.prune(views)
         for path in self._manifests.glob(f"*/*/*/{TEMPORARY}*"):
             if is_idle(path, grace):
                 path.unlink(missing_ok=True)
-        return self._blobs.prune(keep, doomed, grace)
+        return tuple(self._blobs.prune(keep, doomed, grace))
 
     def _walk(self) -> Iterator[tuple[ModelName, Path]]:
         """Yield every name that has a manifest, in no order."""
@@ -260,11 +288,11 @@ class Store:
     def _name(self, path: Path) -> ModelName:
         return ModelName(*path.relative_to(self._manifests).parts)
 
-    def _names(self) -> list[ModelName]:
+    def _names(self) -> tuple[ModelName, ...]:
         names = [name for name, _ in self._walk()]
         if self.bundled is not None and self.bundled.exists() and self.bundled.name not in names:
             names.append(self.bundled.name)
-        return names
+        return tuple(names)
 
     def _path(self, name: ModelName) -> Path | None:
         """Return the manifest file of a name, spelled as it was created."""
@@ -293,7 +321,8 @@ class Store:
             return None
         manifest = self.bundled.manifest()
         modified = datetime.fromtimestamp(self.bundled.modified(), UTC)
-        return Entry(self.bundled.name, manifest, digest_of(manifest.to_bytes()), manifest.size, modified, True)
+        digest = digest_of(manifest.to_bytes())
+        return Entry(self.bundled.name, manifest, digest, manifest.size, modified, bundled=True)
 
     def _check(self, entry: Entry) -> None:
         """Raise StoreError unless every blob is there and as it was when the model was created."""
@@ -301,9 +330,8 @@ class Store:
             path = self.blob_path(layer.digest)
             with disk_errors(f"read blob {layer.digest}"):
                 if not path.is_file():
-                    raise StoreError(
-                        f"'{entry.name}' is damaged: blob {layer.digest} is missing", hint="create the model again"
-                    )
+                    missing = f"'{entry.name}' is damaged: blob {layer.digest} is missing"
+                    raise StoreError(missing, hint="create the model again")
                 found = path.stat()
                 changed = found.st_size != layer.size
                 if found.st_nlink > 1 and found.st_mtime > entry.modified.timestamp():
@@ -333,6 +361,11 @@ class Store:
                 hint="a model of your own with this name takes its place: llm create or llm cp",
             )
         return self._not_found(name)
+
+
+def _view_groups(manifest: Manifest) -> tuple[tuple[Layer, ...], ...]:
+    """Return the sets of layers that lie in one view each, some of them empty."""
+    return tuple(manifest.of(*kinds) for kinds in ((FILE, MODEL), (ADAPTER,), (DRAFT,), (PROJECTOR,)))
 
 
 def _mentions(data: bytes) -> set[str]:

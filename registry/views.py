@@ -38,7 +38,7 @@ class Views:
     def prune(self, keep: Collection[str]) -> None:
         """Delete all views but those whose keys are in `keep`."""
         for view in self.folder.iterdir() if self.folder.is_dir() else ():
-            if view.name not in keep:
+            if view.name not in keep and view.is_dir():
                 for path in view.iterdir():
                     path.unlink(missing_ok=True)
                 view.rmdir()

@@ -1,7 +1,8 @@
-"""Writes small GGUF files for tests, with any metadata and raw or floating tensors."""
+"""Writes small GGUF files for tests: valid ones by the gguf package, and any bytes by hand."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -50,6 +51,35 @@ def write_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def raw_string(text: str | bytes) -> bytes:
+    """Encode a string as GGUF does: its length in 8 bytes, then itself."""
+    data = text.encode() if isinstance(text, str) else text
+    return struct.pack("<Q", len(data)) + data
+
+
+def raw_pair(key: str | bytes, kind: int, value: bytes) -> bytes:
+    """Encode a metadata pair; `value` is already encoded."""
+    return raw_string(key) + struct.pack("<I", kind) + value
+
+
+def raw_array(kind: int, count: int, elements: bytes) -> bytes:
+    """Encode an array's value; `elements` are already encoded."""
+    return struct.pack("<IQ", kind, count) + elements
+
+
+def raw_tensor(name: str | bytes, dims: Sequence[int], kind: int = 0, offset: int = 0) -> bytes:
+    """Encode a tensor's entry; dims are in GGUF's order, innermost first."""
+    return raw_string(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, offset)
+
+
+def raw_gguf(
+    pairs: Sequence[bytes] = (), tensors: Sequence[bytes] = (), data: bytes = b"", *, version: int = 3
+) -> bytes:
+    """Assemble a GGUF file from encoded pieces, with the data aligned to 32 bytes."""
+    header = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(pairs)) + b"".join([*pairs, *tensors])
+    return header + bytes(-len(header) % 32) + data
 
 
 def random_blocks(kind: str, num_blocks: int, seed: int = 0) -> np.ndarray:

@@ -15,7 +15,7 @@ from .mapping import MappedFile
 if TYPE_CHECKING:
     from ...quant.qtensor import QTensor
 
-_PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<ending>\.gguf)", re.IGNORECASE | re.DOTALL)
+_PART = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})(?P<ending>\.gguf)", re.IGNORECASE | re.DOTALL)
 _SAMPLING = "general.sampling."
 
 
@@ -45,10 +45,11 @@ class GGUFCheckpoint(Checkpoint):
                 raise CorruptFile(f"{path}: a split model of 0 parts")
             self._metadata = headers[0].metadata
             self._check_parts(parts, headers)
-            self._places, self._infos = self._merge(headers)
+            self._places = self._merge(headers)
         except BaseException:
             self.close()
             raise
+        self._infos = {name: place.info for name, (_, place) in self._places.items()}
 
     def _open(self, part: Path, count: int) -> Header:
         if count > 1 and not part.is_file():
@@ -58,31 +59,33 @@ class GGUFCheckpoint(Checkpoint):
             )
         file = MappedFile(part)
         self._files.append(file)
-        return read_header(part, file.data)
+        return read_header(part, file.content())
 
     def _check_parts(self, parts: Sequence[Path], headers: list[Header]) -> None:
         for number, (part, header) in enumerate(zip(parts, headers, strict=True)):
             claimed = header.metadata.get("split.count", 1)
-            if claimed not in (len(parts), 0) and not (claimed == 1 and len(parts) == 1):
+            if claimed != len(parts) and not (claimed == 0 and len(parts) == 1):
                 raise CorruptFile(
                     f"{part}: belongs to a model split into {claimed} files, but {len(parts)} are at hand",
                     hint="keep the names that end in -00001-of-000NN.gguf, all in one folder",
                 )
-            if len(parts) > 1 and header.metadata.get("split.no", number) != number:
-                raise CorruptFile(f"{part}: says that it is part {header.metadata['split.no']}, counted from 0")
+            said = header.metadata.get("split.no", number)
+            if len(parts) > 1 and said != number:
+                raise CorruptFile(f"{part}: says that it is part {said} (from 0) of the split model")
         total = self._metadata.get("split.tensors.count")
         found = sum(len(header.tensors) for header in headers)
         if len(parts) > 1 and isinstance(total, int) and total != found:
             raise CorruptFile(f"{self.path}: the parts hold {found} tensors, but should hold {total}")
 
-    def _merge(self, headers: list[Header]) -> tuple[dict[str, tuple[int, TensorPlace]], dict[str, TensorInfo]]:
+    def _merge(self, headers: list[Header]) -> dict[str, tuple[int, TensorPlace]]:
         places: dict[str, tuple[int, TensorPlace]] = {}
         for number, header in enumerate(headers):
             for name, place in header.tensors.items():
                 if name in places:
-                    raise CorruptFile(f"{self._files[number].path}: the tensor {name!r} is in an earlier part too")
+                    path = self._files[number].path
+                    raise CorruptFile(f"{path}: the tensor {name!r} is in an earlier part too")
                 places[name] = (number, place)
-        return places, {name: place.info for name, (_, place) in places.items()}
+        return places
 
     @property
     def architecture(self) -> str:
@@ -103,7 +106,10 @@ class GGUFCheckpoint(Checkpoint):
         from .neutral import neutral_config
 
         if self._config is None:
-            self._config = neutral_config(self._metadata)
+            try:
+                self._config = neutral_config(self._metadata)
+            except CorruptFile as error:
+                raise CorruptFile(f"{self.path}: {error.message}", hint=error.hint) from None
         return self._config
 
     @property

@@ -1,4 +1,4 @@
-"""The header of a GGUF file: key-value pairs, arrays kept packed until they are asked for, and tensor places."""
+"""The header of a GGUF file: key-value pairs, their arrays left packed until asked for, and tensor places."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from .base import TensorInfo
 MAGIC = b"GGUF"
 _MAX_DIMS = 4
 _MAX_DEPTH = 4
-_MAX_KEY = 65535
+_MAX_NAME = 65535
+# Far above any real file: they keep a corrupt length in a large file from costing memory or minutes.
+_MAX_STRING = 1 << 26
+_MAX_ELEMENTS = 1 << 26
+_MAX_ARRAYS = 1 << 16
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _U32, _U64 = Struct("<I"), Struct("<Q")
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", _BOOL: "B", 10: "Q", 11: "q", 12: "d"}
@@ -47,13 +51,14 @@ class GGUFMetadata(Mapping[str, object]):
     """The key-value pairs of a GGUF file; an array becomes a list when it is first looked up."""
 
     def __init__(self, path: Path, data: mmap | bytes) -> None:
-        self._reader = Reader(path, data)
+        self._path = path
+        self._data = data
         self._values: dict[str, object] = {}
 
     def __getitem__(self, key: str) -> object:
         value = self._values[key]
         if isinstance(value, PackedArray):
-            value = self._reader.unpack_array(value, key)
+            value = Reader(self._path, self._data).unpack_array(value, key)
             self._values[key] = value
         return value
 
@@ -67,21 +72,16 @@ class GGUFMetadata(Mapping[str, object]):
         return len(self._values)
 
     def array_length(self, key: str) -> int | None:
-        """Return how many elements the array under this key has, without unpacking it; None if it is no array."""
+        """Return the number of elements without unpacking them; None if the value is no array."""
         value = self._values.get(key)
         if isinstance(value, PackedArray):
             return value.count
         return len(value) if isinstance(value, list) else None
 
-    def materialize(self) -> None:
-        """Unpack every array, so that the file is no longer needed."""
-        for key in self._values:
-            self[key]
-
     def add(self, key: str, value: object) -> None:
         """Set a pair while the header is being read; raise CorruptFile if the key was there."""
         if key in self._values:
-            raise self._reader.corrupt(f"the metadata key {key!r} appears twice")
+            raise Reader(self._path, self._data).corrupt(f"the metadata key {key!r} appears twice")
         self._values[key] = value
 
 
@@ -89,7 +89,6 @@ class GGUFMetadata(Mapping[str, object]):
 class Header:
     """Everything that stands before the tensor data."""
 
-    version: int
     metadata: GGUFMetadata
     tensors: dict[str, TensorPlace]
 
@@ -121,23 +120,26 @@ class Reader:
         self.at += layout.size
         return value
 
-    def string(self, what: str, limit: int | None = None) -> str:
-        """Read a string with its length; strict UTF-8 where a limit makes it a name."""
+    def name(self, what: str) -> str:
+        """Read a key or a tensor's name, which must be UTF-8."""
+        try:
+            return self._raw_string(what, _MAX_NAME).decode("utf-8")
+        except UnicodeDecodeError:
+            raise self.corrupt(f"{what} is not UTF-8") from None
+
+    def _raw_string(self, what: str, limit: int) -> bytes:
         length = self.number(_U64, f"the length of {what}")
-        if limit is not None and length > limit:
+        if length > limit:
             raise self.corrupt(f"{what} claims {length} bytes")
         self.need(length, what)
         raw = self.data[self.at : self.at + length]
         self.at += length
-        try:
-            return raw.decode("utf-8", "replace" if limit is None else "strict")
-        except UnicodeDecodeError:
-            raise self.corrupt(f"{what} is not UTF-8") from None
+        return raw
 
     def value(self, kind: int, what: str) -> object:
         """Read a value of this type; an array is checked and skipped, to be unpacked later."""
         if kind == _STRING:
-            return self.string(what)
+            return self._raw_string(what, _MAX_STRING).decode("utf-8", "replace")
         if kind == _ARRAY:
             packed = self._packed_array(what)
             self._skip(packed, what, 1)
@@ -153,6 +155,8 @@ class Reader:
     def _packed_array(self, what: str) -> PackedArray:
         kind = self.number(_U32, what)
         count = self.number(_U64, what)
+        if count > (_MAX_ARRAYS if kind == _ARRAY else _MAX_ELEMENTS):
+            raise self.corrupt(f"{what} claims {count} elements")
         return PackedArray(kind, count, self.at)
 
     def _skip(self, packed: PackedArray, what: str, depth: int) -> None:
@@ -190,12 +194,12 @@ class Reader:
         if packed.kind == _ARRAY:
             return [self.unpack_array(self._packed_array(what), what) for _ in range(packed.count)]
         size = _STRUCTS[packed.kind].size * packed.count
-        numbers = array(_SCALARS[packed.kind])
+        numbers: array[float] = array(_SCALARS[packed.kind])
         numbers.frombytes(self.data[self.at : self.at + size])
         self.at += size
         if sys.byteorder == "big":
             numbers.byteswap()
-        return [bool(n) for n in numbers] if packed.kind == _BOOL else numbers.tolist()
+        return [bool(n) for n in numbers] if packed.kind == _BOOL else [*numbers]
 
     def _strings(self, count: int) -> list[object]:
         data, at, unpack = self.data, self.at, _U64.unpack_from
@@ -212,27 +216,27 @@ class Reader:
 def read_header(path: Path, data: mmap | bytes) -> Header:
     """Read and check everything before the tensor data; raise UnknownFormat or CorruptFile."""
     reader = Reader(path, data)
-    version = _version(reader)
+    _check_version(reader)
     num_tensors = reader.number(_U64, "the number of tensors")
     num_pairs = reader.number(_U64, "the number of metadata pairs")
     # The shortest pair takes 13 bytes, the shortest tensor entry 24.
     reader.need(num_pairs * 13 + num_tensors * 24, f"{num_pairs} metadata pairs and {num_tensors} tensors")
     metadata = GGUFMetadata(path, data)
     for _ in range(num_pairs):
-        key = reader.string("a metadata key", _MAX_KEY)
+        key = reader.name("a metadata key")
         kind = reader.number(_U32, f"the type of {key!r}")
         metadata.add(key, reader.value(kind, f"the metadata value {key!r}"))
-    entries = [_tensor_entry(reader) for _ in range(num_tensors)]
-    return Header(version, metadata, _place_tensors(reader, entries, _alignment(reader, metadata)))
+    entries = _tensor_entries(reader, num_tensors)
+    return Header(metadata, _place_tensors(reader, entries, _alignment(reader, metadata)))
 
 
-def _version(reader: Reader) -> int:
+def _check_version(reader: Reader) -> None:
     if reader.data[:4] != MAGIC:
         raise UnknownFormat(f"{reader.path}: not a GGUF file")
     reader.at = 4
     version = reader.number(_U32, "the version")
     if version in (2, 3):
-        return version
+        return
     if version & 0xFFFF == 0 and version:
         raise UnknownFormat(
             f"{reader.path}: a big-endian GGUF file; only little-endian ones can be read",
@@ -259,11 +263,21 @@ class _Entry:
     offset: int
 
 
+def _tensor_entries(reader: Reader, count: int) -> list[_Entry]:
+    entries: dict[str, _Entry] = {}
+    for _ in range(count):
+        entry = _tensor_entry(reader)
+        if entry.name in entries:
+            raise reader.corrupt(f"the tensor {entry.name!r} appears twice")
+        entries[entry.name] = entry
+    return list(entries.values())
+
+
 def _tensor_entry(reader: Reader) -> _Entry:
-    name = reader.string("a tensor name", _MAX_KEY)
+    name = reader.name("a tensor name")
     num_dims = reader.number(_U32, f"the shape of {name!r}")
     if num_dims > _MAX_DIMS:
-        raise reader.corrupt(f"the tensor {name!r} has {num_dims} dimensions, at most {_MAX_DIMS} are allowed")
+        raise reader.corrupt(f"the tensor {name!r} has {num_dims} dimensions, more than {_MAX_DIMS}")
     dims = [reader.number(_U64, f"the shape of {name!r}") for _ in range(num_dims)]
     type_id = reader.number(_U32, f"the type of {name!r}")
     offset = reader.number(_U64, f"the offset of {name!r}")
@@ -275,8 +289,6 @@ def _place_tensors(reader: Reader, entries: list[_Entry], alignment: int) -> dic
     places: dict[str, TensorPlace] = {}
     end = 0
     for entry in entries:
-        if entry.name in places:
-            raise reader.corrupt(f"the tensor {entry.name!r} appears twice")
         place = _place(reader, entry, data_start, alignment)
         places[entry.name] = place
         end = max(end, place.start + place.info.nbytes)
@@ -303,6 +315,6 @@ def _place(reader: Reader, entry: _Entry, data_start: int, alignment: int) -> Te
             f"whose rows are no multiple of {kind.block}"
         )
     if entry.offset % alignment:
-        raise reader.corrupt(f"the tensor {entry.name!r} begins at {entry.offset}, not aligned to {alignment}")
+        raise reader.corrupt(f"the offset {entry.offset} of {entry.name!r} is not aligned to {alignment}")
     info = TensorInfo(entry.name, kind.name, entry.shape, kind.shape_bytes(entry.shape))
     return TensorPlace(info, kind, data_start + entry.offset)

@@ -24,11 +24,17 @@ class MappedFile:
         try:
             with path.open("rb") as file:
                 self.size = file.seek(0, 2)
-                self.data: mmap.mmap | bytes = _map(file.fileno()) if self.size else b""
+                self._content: mmap.mmap | bytes | None = _map(file.fileno()) if self.size else b""
         except FileNotFoundError:
             raise ModelNotFound(f"{path}: no such file") from None
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+
+    def content(self) -> mmap.mmap | bytes:
+        """Return all bytes, to be sliced; raise CheckpointError once the file is closed."""
+        if self._content is None:
+            raise CheckpointError(f"{self.path}: has been closed")
+        return self._content
 
     def tensor(self, start: int, kind: DType, shape: tuple[int, ...], device: str) -> QTensor:
         """Return the tensor whose bytes begin at `start`; its memory keeps the mapping alive."""
@@ -44,15 +50,15 @@ class MappedFile:
         with warnings.catch_warnings():
             # Only where the copy-on-write mapping was refused; nothing of ours writes to weights.
             warnings.filterwarnings("ignore", message="The given buffer is not writable")
-            return torch.frombuffer(self.data, dtype=torch.uint8, count=count, offset=start)
+            return torch.frombuffer(self.content(), dtype=torch.uint8, count=count, offset=start)
 
     def close(self) -> None:
         """Let go of the mapping; the last tensor over it unmaps the file.
 
-        Never unmap here: torch keeps the mapping alive but holds no buffer on it, so closing it would pull the
-        memory from under the tensors.
+        Never unmap here: torch keeps the mapping alive but holds no buffer on it, so closing it would
+        pull the memory from under the tensors.
         """
-        self.data = b""
+        self._content = None
 
 
 def _map(descriptor: int) -> mmap.mmap:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 from ...errors import CorruptFile, MissingTensor, ModelNotFound, UnknownFormat
 from ...quant.dtype import DType, dtype
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _INDEX = "model.safetensors.index.json"
 _MAX_HEADER = 100_000_000  # the format's own limit
 _MAX_JSON = 100_000_000
+_AGAIN = "download it again"
 _KINDS = {
     "F64": "f64", "F32": "f32", "F16": "f16", "BF16": "bf16", "F8_E4M3": "f8_e4m3", "F8_E5M2": "f8_e5m2",
     "I64": "i64", "I32": "i32", "I16": "i16", "I8": "i8",
@@ -54,9 +55,10 @@ class SafetensorsCheckpoint(Checkpoint):
         self._infos = {name: place.info for name, place in self._places.items()}
 
     def _read_files(self) -> None:
-        if self.path.is_file():
+        index = (self._folder / _INDEX).is_file()
+        if self.path.is_file() and not (index and "-of-" in self.path.name):
             self._add_file(self.path)
-        elif (self._folder / _INDEX).is_file():
+        elif index:
             self._read_index(self._folder / _INDEX)
         elif (self._folder / "model.safetensors").is_file():
             self._add_file(self._folder / "model.safetensors")
@@ -80,9 +82,7 @@ class SafetensorsCheckpoint(Checkpoint):
             raise CorruptFile(f"{index}: weight_map does not name a file for each tensor")
         for name in sorted(set(weight_map.values())):
             if not (self._folder / name).is_file():
-                raise ModelNotFound(
-                    f"{self._folder / name}: this file of a model in several is missing", hint="download it again"
-                )
+                raise ModelNotFound(f"{self._folder / name}: this part of the model is missing", hint=_AGAIN)
             self._add_file(self._folder / name)
         for tensor, name in weight_map.items():
             place = self._places.get(tensor)
@@ -192,7 +192,7 @@ def _pick_template(value: object) -> str | None:
     if not isinstance(value, list):
         return None
     entries = [entry for entry in value if isinstance(entry, dict)]
-    named = {entry.get("name"): entry.get("template") for entry in entries if isinstance(entry.get("name"), str)}
+    named = {str(entry.get("name")): entry.get("template") for entry in entries}
     for name in ("default", "tool_use"):
         template = named.get(name)
         if isinstance(template, str):
@@ -204,17 +204,18 @@ def _read_header(file: MappedFile) -> tuple[dict[str, object], int]:
     """Return the JSON header and where the data begins: 8 bytes of length, the header, the data."""
     path, size = file.path, file.size
     if size < 8:
-        raise CorruptFile(f"{path}: {size} bytes are too few for a safetensors file", hint="download it again")
-    length = int.from_bytes(file.data[:8], "little")
+        raise CorruptFile(f"{path}: {size} bytes are too few for a safetensors file", hint=_AGAIN)
+    content = file.content()
+    length = int.from_bytes(content[:8], "little")
     if length > _MAX_HEADER or length < 2:
         raise CorruptFile(f"{path}: not a safetensors file: a header of {length} bytes")
     if length > size - 8:
         raise CorruptFile(
             f"{path}: the file is truncated: the header has {length} bytes, {size - 8} are there",
-            hint="download it again",
+            hint=_AGAIN,
         )
     try:
-        header = json.loads(file.data[8 : 8 + length].decode("utf-8"), object_pairs_hook=_no_duplicates)
+        header = json.loads(content[8 : 8 + length].decode("utf-8"), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{path}: the safetensors header is broken: {error}") from None
     if not isinstance(header, dict):
@@ -234,7 +235,9 @@ def _place(file: MappedFile, name: str, entry: object, number: int, data_start: 
     what = f"{path}: the tensor {name!r}"
     if not isinstance(entry, dict):
         raise CorruptFile(f"{what} is not described")
-    code, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    code: object = entry.get("dtype")
+    shape: object = entry.get("shape")
+    offsets: object = entry.get("data_offsets")
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
         raise CorruptFile(f"{what} has no valid shape and data_offsets")
     if not isinstance(code, str) or code not in _KINDS:
@@ -243,15 +246,15 @@ def _place(file: MappedFile, name: str, entry: object, number: int, data_start: 
     nbytes = kind.shape_bytes(shape)
     first, last = offsets
     if last - first != nbytes:
-        raise CorruptFile(f"{what} of type {code} and shape {shape} needs {nbytes} bytes, but has {last - first}")
+        raise CorruptFile(f"{what} of type {code} and shape {shape} needs {nbytes} bytes, not {last - first}")
     missing = data_start + last - file.size
     if missing > 0:
         raise CorruptFile(
             f"{path}: the file is truncated: {missing} bytes of the tensor {name!r} are missing",
-            hint="download it again",
+            hint=_AGAIN,
         )
     return _Place(TensorInfo(name, kind.name, tuple(shape), nbytes), kind, number, data_start + first)
 
 
-def _are_counts(value: object) -> bool:
+def _are_counts(value: object) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in value)

@@ -18,9 +18,11 @@ def _register(kind: DType) -> None:
     def dequantize(blocks: Tensor) -> Tensor:
         """Return the weights, back on the blocks' device.  # [n, nbytes] uint8 -> [n, block]"""
         import gguf
+        import numpy
 
         packed = blocks.cpu().contiguous().numpy()
-        weights = gguf.quants.dequantize(packed, gguf.GGMLQuantizationType(kind.ggml_id))
+        with numpy.errstate(all="ignore"):  # a damaged scale may overflow; that is the file's fault
+            weights = gguf.quants.dequantize(packed, gguf.GGMLQuantizationType[kind.name.upper()])
         return torch.from_numpy(weights).to(blocks.device)
 
 

@@ -19,5 +19,5 @@ def dequantize(blocks: Tensor) -> Tensor:
     high = pairs(blocks[:, 2:4]).transpose(1, 2).flatten(1)
     low = nibbles(blocks[:, 4:8]).transpose(1, 2).flatten(1)
     scales = high.bitwise_left_shift_(4).bitwise_or_(low).view(torch.int8).sub_(32)
-    levels = look_up(LEVELS, nibbles(blocks[:, 8:].unflatten(1, (8, 16))).flatten(2))
+    levels = look_up(LEVELS, nibbles(blocks[:, 8:].view(-1, 8, 16)).flatten(2))
     return levels.mul_((half(blocks, 0) * scales).unsqueeze(-1)).flatten(1)

@@ -16,5 +16,5 @@ def dequantize(blocks: Tensor) -> Tensor:
     """
     scale = (half(blocks, 80) * (blocks[:, :16] & 15)).unsqueeze(-1)
     minimum = (half(blocks, 82) * (blocks[:, :16] >> 4)).unsqueeze(-1)
-    weights = pairs(blocks[:, 16:80].unflatten(1, (2, 32))).view(-1, 16, 16)
+    weights = pairs(blocks[:, 16:80].view(-1, 2, 32)).view(-1, 16, 16)
     return (weights * scale).sub_(minimum).flatten(1)

@@ -16,14 +16,14 @@ def dequantize(blocks: Tensor) -> Tensor:
     The upper bits of all weights come first, then the lower two, then the scales.
     """
     high = bits(blocks[:, 0:32]).view(-1, 2, 4, 32)
-    low = pairs(blocks[:, 32:96].unflatten(1, (2, 32)))
+    low = pairs(blocks[:, 32:96].view(-1, 2, 32))
     weights = high.bitwise_left_shift_(2).bitwise_or_(low).view(torch.int8).sub_(4)
     scale = half(blocks, 108) * _scales(blocks[:, 96:108])
     return (weights.view(-1, 16, 16) * scale.unsqueeze(-1)).flatten(1)
 
 
 def _scales(packed: Tensor) -> Tensor:
-    """Unpack 16 signed scales: eight bytes of low halves, four of upper bit pairs.  # [n, 12] -> [n, 16] int8"""
+    """Unpack 16 signed scales, low halves before upper bit pairs.  # [n, 12] uint8 -> [n, 16] int8"""
     low = nibbles(packed[:, 0:8]).flatten(1)
     high = pairs(packed[:, 8:12]).flatten(1)
     return high.bitwise_left_shift_(4).bitwise_or_(low).view(torch.int8).sub_(32)

@@ -14,5 +14,5 @@ def dequantize(blocks: Tensor) -> Tensor:
     scales, mins = six_bit_scales(blocks[:, 4:16])
     scale = (half(blocks, 0) * scales).unsqueeze(-1)
     minimum = (half(blocks, 2) * mins).unsqueeze(-1)
-    weights = nibbles(blocks[:, 16:].unflatten(1, (4, 32))).view(-1, 8, 32)
+    weights = nibbles(blocks[:, 16:].view(-1, 4, 32)).view(-1, 8, 32)
     return (weights * scale).sub_(minimum).flatten(1)

@@ -14,6 +14,6 @@ def dequantize(blocks: Tensor) -> Tensor:
     scales, mins = six_bit_scales(blocks[:, 4:16])
     scale = (half(blocks, 0) * scales).unsqueeze(-1)
     minimum = (half(blocks, 2) * mins).unsqueeze(-1)
-    low = nibbles(blocks[:, 48:].unflatten(1, (4, 32))).view(-1, 8, 32)
+    low = nibbles(blocks[:, 48:].view(-1, 4, 32)).view(-1, 8, 32)
     weights = bits(blocks[:, 16:48]).bitwise_left_shift_(4).bitwise_or_(low)
     return (weights * scale).sub_(minimum).flatten(1)

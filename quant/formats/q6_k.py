@@ -15,8 +15,8 @@ def dequantize(blocks: Tensor) -> Tensor:
 
     Each half of a block (128 weights) has 64 bytes of low nibbles and 32 bytes of upper bit pairs.
     """
-    low = nibbles(blocks[:, 0:128].unflatten(1, (2, 64))).view(-1, 2, 4, 32)
-    high = pairs(blocks[:, 128:192].unflatten(1, (2, 32)))
+    low = nibbles(blocks[:, 0:128].view(-1, 2, 64)).view(-1, 2, 4, 32)
+    high = pairs(blocks[:, 128:192].view(-1, 2, 32))
     weights = high.bitwise_left_shift_(4).bitwise_or_(low).view(torch.int8).sub_(32)
     scale = half(blocks, 208) * blocks[:, 192:208].view(torch.int8)
     return (weights.view(-1, 16, 16) * scale.unsqueeze(-1)).flatten(1)

@@ -1,0 +1,230 @@
+"""From a request to the tokens a model continues; a user's text never passes for the template's markers."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+from ..errors import InvalidRequest, NotSupported
+from .families.family import Family
+from .message import Message
+from .request import ChatRequest
+from .stream import StreamParser
+from .template import Template
+
+
+class TokenizerLike(Protocol):
+    """What a session needs of a tokenizer."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def bos_id(self) -> int | None: ...
+
+    @property
+    def add_bos(self) -> bool: ...
+
+    def encode(self, text: str, *, special: bool = True, parse_special: bool = False) -> list[int]: ...
+
+    def token_text(self, token_id: int) -> str: ...
+
+    def is_special(self, token_id: int) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is to continue: its tokens, its text, and whether the reply begins within a thought."""
+
+    ids: tuple[int, ...]
+    text: str
+    opened: bool
+
+
+class Session:
+    """The conversation side of one loaded model; `template` is None for a base model."""
+
+    def __init__(self, template: Template | None, family: Family, tokenizer: TokenizerLike) -> None:
+        self.template = template
+        self.family = family
+        self.tokenizer = tokenizer
+
+    def prompt(self, request: ChatRequest) -> Prompt:
+        """Write and tokenize the prompt of a request; raises TemplateError, NotSupported, InvalidRequest.
+
+        Without a template the messages' texts follow one another, and the model continues them.
+        """
+        if request.think == "on" and not self.family.can_think:
+            raise NotSupported(
+                "this model cannot think",
+                field="think",
+                hint="leave out --think on, or take a model that thinks",
+            )
+        if request.raw is not None:
+            return self._finish(request.raw, self._encode(request.raw, parse_special=True))
+        if self.template is None:
+            if request.tools:
+                raise NotSupported("a model without a chat template takes no tools", field="tools")
+            text = "\n".join(message.content for message in request.messages)
+            return self._finish(text, self._encode(text, parse_special=False))
+        if request.tools and not self.template.takes_tools:
+            raise NotSupported("this model's chat template takes no tools", field="tools")
+        return self._chat(self.template, request)
+
+    def parser(self, prompt: Prompt, request: ChatRequest) -> StreamParser:
+        """Return the parser for the reply to `prompt`."""
+        return StreamParser(self.family, opened=prompt.opened, parse_tools=bool(request.tools))
+
+    def _chat(self, template: Template, request: ChatRequest) -> Prompt:
+        messages = strip_history(request.messages) if self.family.strip_history else request.messages
+        mask = _Mask(self._control, self._own_tags)
+        text = template.render(
+            [mask.message(message) for message in messages],
+            [mask.tool(tool) for tool in request.tools],
+            request.think,
+        )
+        if request.think == "off":
+            text = self._close_thought(text)
+        if not mask.texts:
+            return self._finish(text, self._encode(text, parse_special=True))
+        return self._finish(mask.restore(text), self._encode_masked(text, mask))
+
+    def _finish(self, text: str, ids: list[int]) -> Prompt:
+        bos_id = self.tokenizer.bos_id
+        if self.tokenizer.add_bos and bos_id is not None and ids[:1] != [bos_id]:
+            ids = [bos_id, *ids]
+        return Prompt(tuple(ids), text, self.family.template_opens(text))
+
+    def _encode(self, text: str, *, parse_special: bool) -> list[int]:
+        # special=False: a prompt that is to be continued must not end as the vocabulary ends a text.
+        return self.tokenizer.encode(text, special=False, parse_special=parse_special) if text else []
+
+    def _close_thought(self, text: str) -> str:
+        """Leave an empty thought where the template opened one although it was told not to."""
+        if not self.family.template_opens(text):
+            return text
+        return f"{text.rstrip()}\n\n{self.family.close_tag}\n\n"
+
+    @cached_property
+    def _control_ids(self) -> dict[str, int]:
+        special = filter(self.tokenizer.is_special, range(self.tokenizer.vocab_size))
+        return {text: token_id for token_id in special if (text := self.tokenizer.token_text(token_id))}
+
+    @cached_property
+    def _control(self) -> re.Pattern[str] | None:
+        """A pattern of every control token's text, longest first; None if there are none."""
+        texts = sorted(self._control_ids, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, texts))) if texts else None
+
+    @property
+    def _own_tags(self) -> frozenset[str]:
+        return frozenset(tag for tag in (self.family.open_tag, self.family.close_tag) if tag)
+
+    def _encode_masked(self, text: str, mask: _Mask) -> list[int]:
+        """Tokenize a prompt whose messages hold control tokens' texts, which stay texts.
+
+        As a tokenizer does itself: the control tokens of the template cut the prompt into runs of plain text.
+        """
+        ids: list[int] = []
+        end = 0
+        for found in self._control.finditer(text) if self._control else ():
+            ids += self._encode(mask.restore(text[end : found.start()]), parse_special=False)
+            ids.append(self._control_ids[found.group()])
+            end = found.end()
+        return ids + self._encode(mask.restore(text[end:]), parse_special=False)
+
+
+class _Mask:
+    """Stand-ins for control tokens' texts in what users, tools and documents wrote.
+
+    A stand-in is made of private-use characters that nobody can guess. A template carries it through what it
+    does with texts (trimming, changing case, writing JSON); what still reads as a control token afterwards is
+    the template's own.
+    """
+
+    def __init__(self, control: re.Pattern[str] | None, own_tags: frozenset[str]) -> None:
+        self.texts: dict[str, str] = {}  # stand-in -> text
+        self._by_text: dict[str, str] = {}
+        self._control = control
+        self._own_tags = own_tags
+
+    def message(self, message: Message) -> Message:
+        """Mask a message. The thought tags in an assistant's text are its own: templates look for them."""
+        if self._control is None:
+            return message
+        keep = self._own_tags if message.role == "assistant" else frozenset()
+        calls = tuple(
+            replace(call, name=self._text(call.name), arguments=self.tool(call.arguments))
+            for call in message.tool_calls
+        )
+        return replace(
+            message,
+            content=self._text(message.content, keep),
+            thinking=None if message.thinking is None else self._text(message.thinking),
+            tool_calls=calls,
+            tool_name=None if message.tool_name is None else self._text(message.tool_name),
+        )
+
+    def tool(self, tool: Mapping[str, object]) -> Mapping[str, object]:
+        """Mask the description of a tool, or the arguments of a call."""
+        if self._control is None:
+            return tool
+        return {self._text(key): self._value(value) for key, value in tool.items()}
+
+    def restore(self, text: str) -> str:
+        """Put the masked texts back; raises InvalidRequest if the template has cut one."""
+        if not self.texts:
+            return text
+        pattern = "|".join(f"{made}|{re.escape(_escaped(made))}" for made in self.texts)
+        restored = re.sub(pattern, self._restored, text)
+        for made, masked in self.texts.items():
+            if made[:3] in restored or made[-3:] in restored:
+                raise InvalidRequest(
+                    f"the chat template cuts {masked!r}, the text of a control token, out of a message",
+                    field="messages",
+                )
+        return restored
+
+    def _restored(self, found: re.Match[str]) -> str:
+        # JSON in ASCII, and Python's own print, spell a private-use character as an escape.
+        made = found.group() if found.group() in self.texts else json.loads(f'"{found.group()}"')
+        return self.texts[made]
+
+    def _value(self, value: object) -> object:
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, Mapping):
+            return {self._text(str(key)): self._value(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._value(item) for item in value]
+        return value
+
+    def _text(self, text: str, keep: frozenset[str] = frozenset()) -> str:
+        assert self._control is not None
+        return self._control.sub(lambda found: self._stand_in(found.group(), keep), text)
+
+    def _stand_in(self, text: str, keep: frozenset[str]) -> str:
+        if text in keep:
+            return text
+        if text not in self._by_text:
+            made = "".join(chr(0xE000 + secrets.randbelow(6400)) for _ in range(12))
+            self._by_text[text], self.texts[made] = made, text
+        return self._by_text[text]
+
+
+def _escaped(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
+def strip_history(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Drop the thoughts of turns before the last user message; those of a running tool loop stay."""
+    last = max((index for index, message in enumerate(messages) if message.role == "user"), default=-1)
+    return tuple(
+        replace(message, thinking=None) if index < last and message.thinking is not None else message
+        for index, message in enumerate(messages)
+    )

@@ -1,0 +1,242 @@
+"""`llm bench`: tokens per second of prompts and of generation, with llama-bench's tests and columns."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from ..llm import LLM
+
+# Column, width; negative widths align to the left.
+_COLUMNS = (
+    ("model", -30), ("size", 10), ("params", 10), ("backend", -10), ("threads", 7), ("test", 15), ("t/s", 20),
+)  # fmt: skip
+
+
+def command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a .gguf or a folder.")],
+    num_prompt: Annotated[
+        list[str] | None,
+        typer.Option("--num-prompt", "-p", metavar="N,...", help="Prompt lengths; 0: none. [default: 512]"),
+    ] = None,
+    num_gen: Annotated[
+        list[str] | None,
+        typer.Option("--num-gen", "-n", metavar="N,...", help="Tokens to generate; 0: none. [default: 128]"),
+    ] = None,
+    depth: Annotated[
+        list[str] | None,
+        typer.Option("--depth", "-d", metavar="N,...", help="Tokens in the cache before. [default: 0]"),
+    ] = None,
+    repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Runs of each test.")] = 5,
+    threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="CPU threads.")] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, f32, bf16 or f16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Measure a model's speed: pp reads a prompt, tg generates, each in tokens per second.
+
+    Random tokens, one warm-up, then the mean and standard deviation of the runs, as llama-bench does it.
+
+    \b
+    Examples:
+      llm bench pocket
+      llm bench qwen3 -p 512,2048 -n 0
+      llm bench qwen3 -p 0 -d 0,4096 -r 3 --threads 8
+      llm bench pocket --json
+    """
+    tests = plan(_numbers(num_prompt, 512, "-p"), _numbers(num_gen, 128, "-n"), _numbers(depth, 0, "-d"))
+    num_ctx = max(test.num_tokens + test.depth for test in tests)
+    results = []
+    with open_llm(model, num_ctx, threads=threads, device=device, dtype=dtype) as llm:
+        facts = describe(llm)
+        if not as_json:
+            print(_row({name: name for name, _ in _COLUMNS}))
+            print("|" + "|".join(f" {'-' * (abs(w) - 1)}{':' if w > 0 else '-'} " for _, w in _COLUMNS) + "|")
+        for test in tests:
+            result = measure(llm, test, repetitions, watched=sys.stderr.isatty() and not quiet)
+            results.append(facts | result.to_json())
+            if not as_json:
+                print(_row(_cells(facts, result)), flush=True)
+    if as_json:
+        import json
+
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+
+
+def open_llm(model: str, num_ctx: int, *, threads: int | None, device: str, dtype: str) -> LLM:
+    """Load the model."""
+    from ..llm import LLM, LoadOptions
+
+    return LLM.open(model, LoadOptions(dtype=dtype, device=device, num_ctx=num_ctx, threads=threads))
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """What one line measures: `prompt` or `generate` tokens (the other is 0) after `depth` cached ones."""
+
+    prompt: int
+    generate: int
+    depth: int
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens the time is divided by."""
+        return self.prompt + self.generate
+
+    @property
+    def label(self) -> str:
+        """The test as llama-bench calls it: `pp512`, `tg128 @ d4096`."""
+        kind = f"pp{self.prompt}" if self.prompt else f"tg{self.generate}"
+        return f"{kind} @ d{self.depth}" if self.depth else kind
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The times of one test's runs, in nanoseconds."""
+
+    test: Test
+    started: datetime
+    samples_ns: tuple[int, ...]
+
+    @property
+    def samples_ts(self) -> list[float]:
+        """Tokens per second of each run."""
+        return [1e9 * self.test.num_tokens / ns for ns in self.samples_ns]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the test and its times under llama-bench's names."""
+        rates = self.samples_ts
+        return {
+            "n_prompt": self.test.prompt,
+            "n_gen": self.test.generate,
+            "n_depth": self.test.depth,
+            "test_time": self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "avg_ns": int(mean(self.samples_ns)),
+            "stddev_ns": int(deviation(self.samples_ns)),
+            "avg_ts": mean(rates),
+            "stddev_ts": deviation(rates),
+            "samples_ns": list(self.samples_ns),
+            "samples_ts": rates,
+        }
+
+
+def plan(prompts: Sequence[int], generated: Sequence[int], depths: Sequence[int]) -> list[Test]:
+    """Return the tests in llama-bench's order; raise InvalidRequest if nothing is left to measure."""
+    tests = []
+    for depth in depths:
+        tests += [Test(n, 0, depth) for n in prompts if n]
+        tests += [Test(0, n, depth) for n in generated if n]
+    if not tests:
+        raise InvalidRequest("-p 0 and -n 0 leave nothing to measure", field="num_prompt")
+    return tests
+
+
+def measure(llm: LLM, test: Test, repetitions: int, *, watched: bool = False) -> Result:
+    """Run a test once to warm up, then `repetitions` times."""
+    started = datetime.now(UTC)
+    # One generated token warms up as well as a hundred; a prompt's shapes depend on its length.
+    _note(watched, f"{test.label}: warming up")
+    llm.bench(test.prompt, min(test.generate, 1), 0)
+    samples = []
+    for run in range(repetitions):
+        _note(watched, f"{test.label}: run {run + 1} of {repetitions}")
+        samples.append(max(1, round(llm.bench(test.prompt, test.generate, test.depth) * 1e9)))
+    _note(watched, "")
+    return Result(test, started, tuple(samples))
+
+
+def describe(llm: LLM) -> dict[str, object]:
+    """Return what is the same in every test, under llama-bench's names."""
+    from .. import __version__
+    from .formats import human_number
+    from .target import quantization
+
+    checkpoint = llm.checkpoint
+    kind = f"{checkpoint.architecture} {human_number(checkpoint.num_parameters)} {quantization(checkpoint)}"
+    return {
+        "build_commit": f"mull {__version__}",
+        "cpu_info": cpu_name(),
+        "backends": llm.backend,
+        "model_filename": str(checkpoint.path),
+        "model_type": kind,
+        "model_size": checkpoint.nbytes,
+        "model_n_params": checkpoint.num_parameters,
+        "n_threads": llm.threads,
+    }
+
+
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the processor's name, as well as the system tells it."""
+    import platform
+
+    try:
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the arithmetic mean."""
+    return math.fsum(values) / len(values)
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation of a sample; 0 of a single value."""
+    if len(values) < 2:
+        return 0.0
+    middle = mean(values)
+    return math.sqrt(math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1))
+
+
+def _numbers(given: Sequence[str] | None, default: int, flag: str) -> list[int]:
+    """Read comma-separated numbers, also from a repeated option."""
+    return list(_each_number(given, flag)) if given else [default]
+
+
+def _each_number(given: Sequence[str], flag: str) -> Iterator[int]:
+    for word in ",".join(given).split(","):
+        if not (word.isascii() and word.isdigit()) or len(word) > 9:
+            raise InvalidRequest(f"{flag} takes numbers such as 512 or 512,1024, not {word!r}", field=flag)
+        yield int(word)
+
+
+def _cells(facts: Mapping[str, object], result: Result) -> dict[str, str]:
+    size, params = facts["model_size"], facts["model_n_params"]
+    assert isinstance(size, int)
+    assert isinstance(params, int)
+    rates = result.samples_ts
+    return {
+        "model": str(facts["model_type"]),
+        "size": f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.2f} MiB",
+        "params": f"{params / 1e9:.2f} B" if params >= 10**9 else f"{params / 1e6:.2f} M",
+        "backend": str(facts["backends"]),
+        "threads": str(facts["n_threads"]),
+        "test": result.test.label,
+        "t/s": f"{mean(rates):.2f} ± {deviation(rates):.2f}",
+    }
+
+
+def _row(cells: Mapping[str, str]) -> str:
+    padded = (f" {cells[name]:{'>' if width > 0 else '<'}{abs(width)}} " for name, width in _COLUMNS)
+    return "|" + "|".join(padded) + "|"
+
+
+def _note(watched: bool, text: str) -> None:
+    """Say on the terminal's last line what is running."""
+    if watched:
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()

@@ -1,0 +1,138 @@
+"""`llm create`: make a named model from a Modelfile."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import ModelfileError
+from ..settings import load_settings
+
+if TYPE_CHECKING:
+    from ..registry.create import Details
+    from ..registry.manifest import Manifest
+
+# Files that turn images or sound into embeddings: kept beside a model, run by no architecture of ours.
+_PROJECTORS = ("clip", "mmproj")
+
+
+def command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The new model's name.")],
+    file: Annotated[
+        str, typer.Option("--file", "-f", metavar="FILE", help="The Modelfile; - reads standard input.")
+    ] = "Modelfile",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+) -> None:
+    """Create a model from a Modelfile; see Modelfile.example for one.
+
+    The weights are linked, not copied, where the file system can.
+
+    \b
+    Examples:
+      llm create mymodel
+      llm create mymodel -f Modelfile.example
+      echo "FROM ./qwen3-8b-q4_k_m.gguf" | llm create qwen3:8b -f -
+    """
+    from ..registry.create import create
+    from ..registry.modelfile import Modelfile
+    from ..registry.name import ModelName
+    from ..registry.store import Store
+
+    name = ModelName.parse(model)
+    steps = _Steps(quiet=quiet)
+    source, base = _read(file)
+    modelfile = Modelfile.parse(source)
+    for warning in modelfile.warnings:
+        steps.say(f"warning: {warning}")
+    steps.say("gathering model components")
+    store = Store(load_settings().models_dir)
+    known = {layer.digest for entry in store.list() for layer in entry.manifest.layers}
+    try:
+        manifest = create(store, name, modelfile, base=base, inspect=inspect, progress=steps.copying)
+    finally:
+        steps.end_line()
+    for layer in manifest.layers:
+        steps.say(f"{'using existing' if layer.digest in known else 'creating new'} layer {layer.digest}")
+    steps.say("writing manifest")
+    steps.say("success")
+    if as_json:
+        _print_json(name.short(), manifest)
+
+
+def inspect(path: Path) -> Details:
+    """Describe a model file; raise a CheckpointError unless it opens and its architecture is supported."""
+    from ..models.checkpoint.open import open_checkpoint
+    from ..models.load import find_architecture
+    from ..registry.create import Details
+    from .formats import human_number
+    from .target import context_length, quantization
+
+    with open_checkpoint(path) as checkpoint:
+        if checkpoint.architecture not in _PROJECTORS:
+            find_architecture(checkpoint)
+        count = checkpoint.num_parameters
+        return Details(
+            format=checkpoint.format,
+            family=checkpoint.architecture,
+            parameter_size=human_number(count) if count else "",
+            quantization=quantization(checkpoint),
+            context_length=context_length(checkpoint),
+        )
+
+
+def _read(file: str) -> tuple[bytes, Path]:
+    """Return a Modelfile's bytes and the folder that its relative paths start from."""
+    if file == "-":
+        return sys.stdin.buffer.read(), Path.cwd()
+    path = Path(file)
+    try:
+        return path.read_bytes(), path.absolute().parent
+    except OSError as error:
+        hint = "name one with -f, or write FROM and a model's name or file into ./Modelfile"
+        reason = (error.strerror or str(error)).lower()
+        raise ModelfileError(f"cannot read {file}: {reason}", hint=hint) from None
+
+
+def _print_json(name: str, manifest: Manifest) -> None:
+    import json
+
+    from ..registry.manifest import digest_of
+
+    digest = digest_of(manifest.to_bytes())
+    layers = [{"media_type": x.media_type, "digest": x.digest, "size": x.size} for x in manifest.layers]
+    print(json.dumps({"name": name, "digest": digest, "size": manifest.size, "layers": layers}))
+
+
+class _Steps:
+    """What happens, line by line on stderr; bytes done only where somebody watches."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.watched = sys.stderr.isatty() and not quiet
+        self.line = ""
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.end_line()
+        if not self.quiet:
+            typer.echo(text, err=True)
+
+    def copying(self, file: str, done: int, total: int) -> None:
+        """Show how much of a file is in the store."""
+        if not self.watched:
+            return
+        line = f"copying {file} {100 * done // max(total, 1)}%"
+        if line != self.line:
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+            self.line = line
+
+    def end_line(self) -> None:
+        """Leave the line of the file that was being copied."""
+        if self.line:
+            sys.stderr.write("\n")
+            self.line = ""

@@ -1,0 +1,83 @@
+"""The engine: requests in, one step after another, outputs out; used by one thread at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from .blocks import BlockPool
+from .controls import StopText, TextStreamLike
+from .request import Output, Request
+from .sampling.processors import processors_for
+from .sampling.sampler import Sampler
+from .scheduler import Scheduler, Step
+from .sequence import Sequence
+
+
+class Runner(Protocol):
+    """Computes a step's tokens; the only part that knows the model and the contents of the cache."""
+
+    block_size: int
+
+    def run(self, step: Step) -> Tensor:
+        """Return float32 logits [rows, vocab]: `sequence.num_logits(count)` rows for each item, in order."""
+
+
+class Engine:
+    """Brings together what schedules, computes and samples."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        pool: BlockPool,
+        scheduler: Scheduler,
+        sampler: Sampler,
+        detokenizer: Callable[[], TextStreamLike],
+    ) -> None:
+        assert runner.block_size == pool.block_size, "the runner's blocks are not the pool's"
+        assert scheduler.pool is pool, "the scheduler deals out another pool"
+        self.runner = runner
+        self.pool = pool
+        self.scheduler = scheduler
+        self.sampler = sampler
+        self._detokenizer = detokenizer
+
+    @property
+    def has_work(self) -> bool:
+        """Tell whether a step would do anything."""
+        return self.scheduler.has_work
+
+    def prepare(self, request: Request) -> Sequence:
+        """Return the sequence of a valid request without queueing it; any thread may do so.
+
+        Raises InvalidRequest, or ContextExceeded if the prompt leaves no room for an answer.
+        """
+        request.sampling.validate()
+        self.scheduler.check_prompt(len(request.prompt))
+        text = StopText(self._detokenizer(), request.sampling.stop)
+        return Sequence(request, text, processors_for(request))
+
+    def submit(self, request: Request) -> Sequence:
+        """Queue a request. Raises InvalidRequest."""
+        sequence = self.prepare(request)
+        self.scheduler.add(sequence)
+        return sequence
+
+    def abort(self, request_id: str) -> Output | None:
+        """End a request and free what it holds; None if it is not under way."""
+        return self.scheduler.abort(request_id)
+
+    def step(self) -> list[Output]:
+        """Advance every scheduled sequence by one forward pass."""
+        step = self.scheduler.schedule()
+        if not step.items:
+            return []
+        logits = self.runner.run(step)
+        tokens = self.sampler.sample(logits, step)
+        return self.scheduler.commit(step, tokens)
+
+    def reset(self) -> None:
+        """Drop every request and the prefix cache, after an error that may have left either half done."""
+        self.scheduler.clear()

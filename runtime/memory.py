@@ -1,0 +1,90 @@
+"""What a model and its context will take, worked out before any of it is taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import InvalidRequest, OutOfMemory
+from ..models.cache import CacheSpec
+from ..models.checkpoint.base import Checkpoint
+from ..models.config import ModelConfig
+
+# Of what is free: how much weights may take, how much of the rest a context that nobody asked for may take, and
+# what one step's activations and the libraries need beside them.
+WEIGHTS_SHARE = 0.8
+CONTEXT_SHARE = 0.5
+RESERVE = 300 << 20
+MIN_CONTEXT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """How a model will be loaded.
+
+    hold: matrices are kept dequantized; else they are dequantized at each use, slower and smaller.
+    weight_bytes, cache_bytes: what the weights and the KV cache of context_length tokens will occupy.
+    limited_by: why the context is shorter than the model's own, if it is.
+    """
+
+    hold: bool
+    context_length: int
+    weight_bytes: int
+    cache_bytes: int
+    limited_by: str | None = None
+
+
+def plan_memory(
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    free: int,
+    num_ctx: int | None = None,
+) -> MemoryPlan:
+    """Decide how to hold the weights and how long the context may be, given `free` bytes.
+
+    Raises InvalidRequest for a context beyond the model's own, OutOfMemory for one beyond `free`.
+    """
+    per_token = CacheSpec(config.num_layers, config.num_kv_heads, config.head_dim).token_bytes(dtype)
+    held = _held_bytes(checkpoint, dtype)
+    hold = held <= free * WEIGHTS_SHARE
+    weight_bytes = held if hold else checkpoint.nbytes
+    # Weights that stay as stored are pages of the file, which the system can take back at any time.
+    left = max(0, free - RESERVE - (held if hold else 0))
+    own = config.max_positions
+    if num_ctx is None:
+        fits = int(left * CONTEXT_SHARE) // per_token
+        context = own if own <= fits else max(MIN_CONTEXT, fits // 256 * 256)
+        context = min(context, own)
+    else:
+        if num_ctx > own and config.rope.kind != "dynamic":
+            raise InvalidRequest(
+                f"the model's context is {own} tokens, and --num-ctx asks for {num_ctx}",
+                field="num_ctx",
+                hint=f"--num-ctx {own}, or leave it out",
+            )
+        context = num_ctx
+    if context * per_token > left:
+        most = left // per_token // 256 * 256
+        raise OutOfMemory(
+            f"a context of {context} tokens needs {_gigabytes(context * per_token)} and "
+            f"{_gigabytes(left)} are free beside the weights",
+            hint=f"--num-ctx {most} fits" if most >= MIN_CONTEXT else "free some memory or choose a smaller model",
+        )
+    return MemoryPlan(
+        hold=hold,
+        context_length=context,
+        weight_bytes=weight_bytes,
+        cache_bytes=context * per_token,
+        limited_by="memory" if num_ctx is None and context < own else None,
+    )
+
+
+def _held_bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
+    """Return the bytes of all weights in `dtype`, those included that already are in it."""
+    return checkpoint.num_parameters * dtype.itemsize
+
+
+def _gigabytes(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.1f} GB"

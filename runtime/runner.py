@@ -1,0 +1,45 @@
+"""One step of the schedule through the model: the only place that turns sequences into tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..models.base import CausalLM
+from ..models.batch import Batch, Span
+from ..models.cache import KVCache
+from .scheduler import Step
+
+
+class ModelRunner:
+    """Runs steps on a model and its cache."""
+
+    def __init__(self, model: CausalLM, cache: KVCache) -> None:
+        self.model = model
+        self.cache = cache
+        self.block_size = cache.block_size
+
+    def run(self, step: Step) -> Tensor:
+        """Compute the step's tokens; returns float32 logits [rows, vocab] of the sequences that will draw."""
+        spans = []
+        for sequence, n in step.items:
+            start, end = sequence.num_computed, sequence.num_computed + n
+            draws = end == len(sequence.tokens)
+            spans.append(Span(sequence.tokens[start:end], start, sequence.blocks, num_logits=int(draws)))
+        with torch.inference_mode():
+            return self.model(Batch.of(spans, self.cache))
+
+
+def run_alone(model: CausalLM, cache: KVCache, ids: list[int], first: int, chunk: int = 512) -> Tensor:
+    """Compute one window outside the schedule; returns float32 logits [len(ids) - first, vocab] of ids[first:].
+
+    cache: of at least len(ids) slots, overwritten from its beginning.
+    """
+    blocks = list(range(cache.num_blocks))
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(ids), chunk):
+            part = ids[start : start + chunk]
+            wanted = max(0, start + len(part) - max(first, start))
+            rows.append(model(Batch.of([Span(part, start, blocks, num_logits=wanted)], cache)))
+    return torch.cat(rows)

@@ -1,0 +1,185 @@
+"""The table of filters, in llama.cpp's order and with its semantics; each narrows or scales the choice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from .params import SamplingParams
+
+# The largest values are sought among the maxima of runs this long: a fifth of torch.topk's time on a CPU.
+_RUN = 64
+# top_p over a whole vocabulary first tries this many; they nearly always hold enough probability.
+_FEW = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The tokens that may still be drawn: float32 logits [n] and their ids [n].
+
+    ids None: the whole vocabulary, where a logit's position is its id.
+    is_sorted: highest logit first, of equal logits the lowest id first.
+    """
+
+    logits: Tensor
+    ids: Tensor | None = None
+    is_sorted: bool = False
+
+    def keep(self, count: int) -> Candidates:
+        """Keep the first `count` candidates."""
+        return Candidates(self.logits[:count], None if self.ids is None else self.ids[:count], self.is_sorted)
+
+    def pick(self, where: Tensor, *, is_sorted: bool) -> Candidates:
+        """Keep the candidates at the positions `where` [m], in that order."""
+        ids = where if self.ids is None else self.ids[where]
+        return Candidates(self.logits[where], ids, is_sorted)
+
+    def on_host(self) -> Candidates:
+        """Bring the candidates to the CPU, where many small steps cost less."""
+        ids = None if self.ids is None else self.ids.cpu()
+        return Candidates(self.logits.cpu(), ids, self.is_sorted)
+
+    def token_at(self, position: int) -> int:
+        """Return the id of the candidate at a position."""
+        return position if self.ids is None else int(self.ids[position])
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One row of the table: a filter runs only where `is_neutral` is false."""
+
+    name: str
+    apply: Callable[[Candidates, SamplingParams], Candidates]
+    is_neutral: Callable[[SamplingParams], bool]
+
+
+def add_bias(logits: Tensor, ids: Tensor, bias: Tensor) -> Tensor:
+    """Add bias [n] to the logits [vocab] of the tokens ids [n]."""
+    return logits.index_add(0, ids, bias)
+
+
+def penalize(logits: Tensor, ids: Tensor, counts: Tensor, params: SamplingParams) -> Tensor:
+    """Lower the logits [vocab] of the tokens ids [n], which occurred counts [n] times in the window.
+
+    Negative logits are multiplied by the repeat penalty, positive ones divided, so that both fall.
+    """
+    old = logits[ids]
+    repeated = torch.where(old > 0, old / params.repeat_penalty, old * params.repeat_penalty)
+    new = repeated - counts * params.frequency_penalty - params.presence_penalty
+    return logits.index_copy(0, ids, new)
+
+
+def argmax(logits: Tensor) -> int:
+    """Return the id of the highest of the logits [vocab]; of equal ones the lowest id."""
+    size = logits.shape[0] // _RUN * _RUN
+    if size == 0:
+        return int(logits.argmax())
+    runs = logits[:size].view(-1, _RUN)
+    run = int(runs.amax(-1).argmax())
+    best = run * _RUN + int(runs[run].argmax())
+    tail = logits[size:]
+    if tail.numel() and tail.max() > logits[best]:
+        return size + int(tail.argmax())
+    return best
+
+
+def highest(candidates: Candidates, count: int) -> Candidates:
+    """Return the `count` highest candidates, sorted; of equal logits the lowest ids."""
+    logits = candidates.logits
+    if candidates.is_sorted:
+        return candidates.keep(count)
+    where = _contenders(logits, count)
+    values = logits if where is None else logits[where]
+    order = values.argsort(descending=True, stable=True)[:count]
+    return candidates.pick(order if where is None else where[order], is_sorted=True).on_host()
+
+
+def _contenders(logits: Tensor, count: int) -> Tensor | None:
+    """Return positions, ascending, that surely include the `count` highest logits; None means all."""
+    size = logits.shape[0] // _RUN * _RUN
+    if count >= size // _RUN:
+        return None
+    maxima = logits[:size].view(-1, _RUN).amax(-1)
+    runs = (maxima >= maxima.topk(count).values[-1]).nonzero()
+    ramp = torch.arange(_RUN, device=logits.device)
+    tail = torch.arange(size, logits.shape[0], device=logits.device)
+    where = torch.cat([(runs * _RUN + ramp).flatten(), tail])
+    values = logits[where]
+    return where[values >= values.topk(count).values[-1]]
+
+
+def top_k(candidates: Candidates, params: SamplingParams) -> Candidates:
+    """Keep the k highest candidates."""
+    return highest(candidates, params.top_k)
+
+
+def typical_p(candidates: Candidates, params: SamplingParams) -> Candidates:
+    """Keep those whose surprise is closest to the entropy, until more than p is held (arXiv 2202.00666)."""
+    candidates = highest(candidates, candidates.logits.shape[0])
+    probs = candidates.logits.softmax(-1)
+    surprise = -probs.log()
+    # A candidate of no probability adds nothing to the entropy; 0 * inf would make it NaN.
+    entropy = torch.where(probs > 0, probs * surprise, 0.0).sum()
+    order = (surprise - entropy).abs().argsort(stable=True)
+    held = probs[order].cumsum(-1)
+    return candidates.pick(order[: int((held <= params.typical_p).sum()) + 1], is_sorted=False)
+
+
+def top_p(candidates: Candidates, params: SamplingParams) -> Candidates:
+    """Keep the fewest of the highest candidates that together hold at least p."""
+    logits = candidates.logits
+    weights = float(logits.double().logsumexp(-1))
+    best = highest(candidates, _FEW)
+    count = _count_holding(best.logits, weights, params.top_p)
+    if count > best.logits.shape[0] and count <= logits.shape[0]:
+        best = highest(candidates, logits.shape[0])
+        count = _count_holding(best.logits, weights, params.top_p)
+    return best.keep(count)
+
+
+def _count_holding(logits: Tensor, weights: float, p: float) -> int:
+    """Return how many of the sorted logits hold p; one more than there are if all of them do not.
+
+    weights: the logsumexp of all logits of the distribution, of which these may be a part.
+    """
+    held = (logits.double() - weights).exp().float().cumsum(-1)
+    return int((held < p).sum()) + 1
+
+
+def min_p(candidates: Candidates, params: SamplingParams) -> Candidates:
+    """Keep the candidates that are at least p times as likely as the most likely one."""
+    logits = candidates.logits
+    if candidates.is_sorted:
+        return candidates.keep(int((logits >= logits[0] + math.log(params.min_p)).sum()))
+    return candidates.pick((logits >= logits.max() + math.log(params.min_p)).nonzero()[:, 0], is_sorted=False)
+
+
+def temperature(candidates: Candidates, params: SamplingParams) -> Candidates:
+    """Divide the logits by the temperature, relative to the highest so that none overflows."""
+    logits = candidates.logits
+    peak = logits[0] if candidates.is_sorted else logits.max()
+    return Candidates((logits - peak) / params.temperature, candidates.ids, candidates.is_sorted)
+
+
+DEFAULT_ORDER: Final[tuple[Filter, ...]] = (
+    Filter("top_k", top_k, lambda p: p.top_k == 0),
+    Filter("typical_p", typical_p, lambda p: p.typical_p >= 1),
+    Filter("top_p", top_p, lambda p: p.top_p >= 1),
+    Filter("min_p", min_p, lambda p: p.min_p <= 0),
+    Filter("temperature", temperature, lambda p: p.temperature == 1),
+)
+
+
+def apply_filters(
+    candidates: Candidates, params: SamplingParams, order: tuple[Filter, ...] = DEFAULT_ORDER
+) -> Candidates:
+    """Run every filter of the table that departs from neutral."""
+    for step in order:
+        if not step.is_neutral(params):
+            candidates = step.apply(candidates, params)
+    return candidates

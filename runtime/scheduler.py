@@ -1,0 +1,215 @@
+"""The one rule of scheduling: each step computes min(pending, budget left, chunk) tokens of each sequence.
+
+Running sequences come first, oldest first, then waiting ones while their tokens fit into free blocks. A
+running sequence that needs a block when none is left takes it from the youngest, which waits and is computed
+again later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from ..errors import ContextExceeded, InvalidRequest
+from .blocks import BlockPool
+from .request import FinishReason, Output
+from .sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One forward pass: each sequence and how many of its pending tokens to compute."""
+
+    items: list[tuple[Sequence, int]]
+
+    @property
+    def sequences(self) -> list[Sequence]:
+        """Return the sequences of this step."""
+        return [sequence for sequence, _ in self.items]
+
+    @property
+    def num_tokens(self) -> int:
+        """Return how many tokens this step computes."""
+        return sum(count for _, count in self.items)
+
+
+class Scheduler:
+    """Decides what each step computes and settles what came of it; a step costs O(running sequences).
+
+    max_context: the most tokens a sequence may have, prompt and generated; never more than the pool holds,
+    so that a sequence that runs alone always fits.
+    """
+
+    def __init__(
+        self, pool: BlockPool, *, max_context: int, token_budget: int = 512, chunk: int = 512
+    ) -> None:
+        assert token_budget > 0, "a step without tokens"
+        assert chunk > 0, "a chunk without tokens"
+        self.pool = pool
+        self.max_context = min(max_context, pool.num_blocks * pool.block_size)
+        self.token_budget = token_budget
+        self.chunk = chunk
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self._by_id: dict[str, Sequence] = {}
+        # The first in the queue did not fit; nothing that could change this has happened since.
+        self._is_full = False
+
+    @property
+    def has_work(self) -> bool:
+        """Tell whether any sequence is under way."""
+        return bool(self._by_id)
+
+    def check_prompt(self, num_tokens: int) -> None:
+        """Raise InvalidRequest or ContextExceeded unless a prompt this long leaves room for an answer."""
+        if num_tokens == 0:
+            raise InvalidRequest("the prompt is empty", field="prompt")
+        excess = num_tokens + 1 - self.max_context
+        if excess > 0:
+            raise ContextExceeded(
+                f"the prompt takes {num_tokens} tokens, the context {self.max_context}: "
+                f"{excess} too many for an answer of even one token",
+                field="prompt",
+                hint="shorten the prompt, or ask for a larger context (--num-ctx)",
+            )
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence. Raises InvalidRequest if its id is under way already."""
+        self.check_prompt(sequence.num_prompt)
+        if sequence.id in self._by_id:
+            raise InvalidRequest(f"a request with the id {sequence.id!r} is under way already", field="id")
+        self._by_id[sequence.id] = sequence
+        self.waiting.append(sequence)
+
+    def abort(self, request_id: str) -> Output | None:
+        """Drop a sequence between two steps and return its last output; None if it is not under way."""
+        sequence = self._by_id.get(request_id)
+        if sequence is None:
+            return None
+        if sequence in self.running:
+            self.running.remove(sequence)
+        else:
+            self.waiting.remove(sequence)
+        return self._finish(sequence, (), sequence.text.finish(), "cancelled")
+
+    def clear(self) -> None:
+        """Forget every sequence and the cache with them."""
+        self.waiting.clear()
+        self.running.clear()
+        self._by_id.clear()
+        self._is_full = False
+        self.pool.clear()
+
+    def schedule(self) -> Step:
+        """Choose what the next step computes and reserve its blocks."""
+        items: list[tuple[Sequence, int]] = []
+        budget = self.token_budget
+        index = 0
+        while index < len(self.running) and budget:
+            sequence = self.running[index]
+            count = self._allot(sequence, budget)
+            if not self._make_room(sequence, count):
+                break
+            items.append((sequence, count))
+            budget -= count
+            index += 1
+        while self.waiting and budget and not self._is_full:
+            sequence = self.waiting[0]
+            if not self._admit(sequence):
+                self._is_full = True
+                break
+            self.running.append(self.waiting.popleft())
+            count = self._allot(sequence, budget)
+            items.append((sequence, count))
+            budget -= count
+        assert items or not self.has_work, "sequences are under way, but none can move"
+        return Step(items)
+
+    def commit(self, step: Step, tokens: list[list[int]]) -> list[Output]:
+        """Settle a step; `tokens` are the accepted ones of each item that had rows of logits, in order."""
+        sampled = iter(tokens)
+        outputs: list[Output] = []
+        for sequence, count in step.items:
+            if sequence.num_logits(count):
+                outputs.append(self._advance(sequence, next(sampled)))
+            else:
+                sequence.num_computed += count
+                self.pool.publish(sequence)
+                outputs.append(sequence.output())
+        if any(output.finish for output in outputs):
+            self.running = [sequence for sequence in self.running if sequence.id in self._by_id]
+        return outputs
+
+    def _advance(self, sequence: Sequence, accepted: list[int]) -> Output:
+        """Append the accepted tokens up to where the sequence ends."""
+        start = len(sequence.tokens)
+        text = ""
+        finish: FinishReason | None = None if accepted else "stop"
+        if sequence.request.sampling.max_tokens == 0:
+            accepted, finish = [], "length"
+        for token in accepted:
+            sequence.tokens.append(token)
+            # End-of-generation tokens are counted and shown by id, but are no text.
+            if token in sequence.request.eos_ids:
+                finish = "stop"
+            else:
+                text += sequence.text.feed(token)
+                finish = self._limit(sequence)
+            if finish:
+                break
+        # The last token was only drawn; of the drafts before it, those that differed are computed again.
+        sequence.num_computed = start + max(len(sequence.tokens) - start - 1, 0)
+        sequence.drafts = []
+        self.pool.publish(sequence)
+        new = tuple(sequence.tokens[start:])
+        if finish:
+            return self._finish(sequence, new, text + sequence.text.finish(), finish)
+        return sequence.output(new, text)
+
+    def _limit(self, sequence: Sequence) -> FinishReason | None:
+        """Tell why the sequence ends with its latest token, if it does."""
+        if sequence.text.is_stopped:
+            return "stop"
+        most = sequence.request.sampling.max_tokens
+        if sequence.num_generated == most or len(sequence.tokens) >= self.max_context:
+            return "length"
+        return None
+
+    def _finish(self, sequence: Sequence, tokens: tuple[int, ...], text: str, finish: FinishReason) -> Output:
+        output = sequence.output(tokens, text, finish)
+        self.pool.release(sequence)
+        del self._by_id[sequence.id]
+        self._is_full = False
+        return output
+
+    def _allot(self, sequence: Sequence, budget: int) -> int:
+        """Return how many tokens to compute; drafts beyond them, or beyond the context, are dropped."""
+        del sequence.drafts[self.max_context - len(sequence.tokens) :]
+        count = min(sequence.num_pending, budget, self.chunk)
+        del sequence.drafts[max(sequence.num_computed + count - len(sequence.tokens), 0) :]
+        return count
+
+    def _make_room(self, sequence: Sequence, count: int) -> bool:
+        """Reserve blocks, if need be those of the youngest; False if the sequence itself was the youngest."""
+        while not self.pool.reserve(sequence, count):
+            youngest = self.running.pop()
+            self.pool.release(youngest)
+            youngest.num_computed = 0
+            youngest.drafts = []
+            self.waiting.appendleft(youngest)
+            self._is_full = True
+            if youngest is sequence:
+                return False
+        return True
+
+    def _admit(self, sequence: Sequence) -> bool:
+        """Reserve blocks for all tokens of a waiting sequence, some cached; False if they do not fit."""
+        sequence.blocks, sequence.num_computed = self.pool.match(sequence.tokens)
+        sequence.num_published = len(sequence.blocks)
+        if not self.pool.reserve(sequence, sequence.num_pending):
+            self.pool.release(sequence)
+            sequence.num_computed = 0
+            return False
+        if not sequence.num_generated:
+            sequence.num_cached = sequence.num_computed
+        return True

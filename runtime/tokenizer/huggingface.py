@@ -1,0 +1,213 @@
+"""Builds a tokenizer from a Hugging Face folder: tokenizer.json, else SentencePiece's tokenizer.model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as Backend
+
+from ...errors import TokenizerError
+from . import backend as build
+from .library import LibraryErrors
+from .model_proto import BPE, read_model_proto
+from .special import end_ids
+from .tokenizer import Frame, Tokenizer
+from .vocabulary import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED, Spelling, Vocabulary, byte_value
+
+
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """A token that tokenizer_config.json or added_tokens.json puts on top of the model's own."""
+
+    id: int
+    text: str
+    special: bool
+    lstrip: bool = False
+    rstrip: bool = False
+
+
+def tokenizer_from_folder(folder: Path, declared_ends: Iterable[int] = ()) -> Tokenizer:
+    """Build the tokenizer of a model folder; declared_ends: eos ids of its other files."""
+    config = _read_json(folder / "tokenizer_config.json")
+    if (folder / "tokenizer.json").is_file():
+        return _from_json(folder, config, declared_ends)
+    if (folder / "tokenizer.model").is_file():
+        return _from_model(folder, config, declared_ends)
+    raise TokenizerError(
+        f"{folder} has no tokenizer", hint="it needs a tokenizer.json or a tokenizer.model beside the weights"
+    )
+
+
+def _from_json(folder: Path, config: Mapping[str, object], declared_ends: Iterable[int]) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    with LibraryErrors():
+        backend = Backend.from_file(str(path))
+        backend.no_truncation()
+        backend.no_padding()
+        known = backend.get_vocab(with_added_tokens=True)
+        missing = [token for token in _added_tokens(folder, config) if token.text not in known]
+        if missing:
+            backend.add_tokens([_library_token(token) for token in missing])
+        vocabulary, drop_space = _read_vocabulary(backend)
+        prefix, suffix = _template(backend)
+    ids = vocabulary.ids
+    bos = ids.get(_token_text(config, "bos_token"), prefix[0] if prefix else None)
+    eos = ids.get(_token_text(config, "eos_token"))
+    # a template of the file rules; the two switches count only where it adds nothing
+    if not prefix and not suffix:
+        prefix = (bos,) if config.get("add_bos_token") is True and bos is not None else ()
+        suffix = (eos,) if config.get("add_eos_token") is True and eos is not None else ()
+    ends = [*declared_ends, *(() if eos is None else (eos,))]
+    frame = Frame(bos, end_ids(vocabulary, ends), prefix, suffix, drop_space)
+    return Tokenizer(backend, vocabulary, frame)
+
+
+def _read_vocabulary(backend: Backend) -> tuple[Vocabulary, bool]:
+    """Return the backend's tokens and whether its decoder drops the first space."""
+    spelling, has_bytes, drop_space = _spelling(backend)
+    by_text = backend.get_vocab(with_added_tokens=True)
+    size = 1 + max(by_text.values(), default=-1)
+    texts, types = [""] * size, bytearray(bytes((UNUSED,)) * size)
+    for text, i in by_text.items():
+        texts[i] = text
+        types[i] = BYTE if has_bytes and byte_value(text) is not None else NORMAL
+    for i, token in backend.get_added_tokens_decoder().items():
+        types[i] = CONTROL if token.special else USER_DEFINED
+    return Vocabulary(texts, bytes(types), spelling), drop_space
+
+
+def _spelling(backend: Backend) -> tuple[Spelling, bool, bool]:
+    """Return how the decoder reads tokens: (spelling, has byte tokens, drops the first space)."""
+    steps = [step for part in (backend.decoder, backend.pre_tokenizer) for step in _steps(part)]
+    kinds = {step.get("type") for step in steps}
+    has_bytes = "ByteFallback" in kinds
+    if "ByteLevel" in kinds:
+        return "byte-level", has_bytes, False
+    for step in _steps(backend.decoder):
+        if step.get("type") == "WordPiece":
+            return "wordpiece", has_bytes, True
+        if step.get("type") == "Metaspace":
+            scheme = step.get("prepend_scheme", "always" if step.get("add_prefix_space", True) else "never")
+            return "metaspace", has_bytes, scheme != "never"
+        if step.get("type") == "Replace" and step.get("content") == " ":
+            return "metaspace", has_bytes, "Strip" in kinds
+    names = ", ".join(sorted(str(kind) for kind in kinds)) or "none"
+    raise TokenizerError(
+        f"tokenizer.json decodes in an unknown way ({names})",
+        hint="supported: ByteLevel, Metaspace, ByteFallback and WordPiece",
+    )
+
+
+def _steps(part: object) -> list[dict[str, object]]:
+    """Return the settings of a decoder or pre-tokenizer, a sequence's steps one by one."""
+    if part is None:
+        return []
+    state = json.loads(part.__getstate__())  # type: ignore[attr-defined]
+    nested = state.get("decoders") or state.get("pretokenizers")
+    return [step for step in nested if isinstance(step, dict)] if nested else [state]
+
+
+def _template(backend: Backend) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the ids that the file's post-processor puts before and after a text."""
+    plain = backend.encode("a", add_special_tokens=False).ids
+    framed = backend.encode("a", add_special_tokens=True).ids
+    for start in range(len(framed) - len(plain) + 1):
+        if framed[start : start + len(plain)] == plain:
+            return tuple(framed[:start]), tuple(framed[start + len(plain) :])
+    return (), ()
+
+
+def _from_model(folder: Path, config: Mapping[str, object], declared_ends: Iterable[int]) -> Tokenizer:
+    model = read_model_proto(_read_bytes(folder / "tokenizer.model"))
+    if model.model_type != BPE or model.whitespace_as_suffix:
+        raise TokenizerError(
+            "tokenizer.model is not of SentencePiece's BPE type",
+            hint="other types work only with a tokenizer.json beside it",
+        )
+    texts, types = model.texts, bytearray(model.types)
+    for i, kind in enumerate(types):
+        if kind == USER_DEFINED:
+            # these are looked for in the text before its spaces become ▁
+            texts[i] = texts[i].replace("▁", " ")
+    added = _added_tokens(folder, config)
+    for token in added:
+        if token.id >= len(texts):
+            gap = range(len(texts), token.id + 1)
+            texts += [f"[UNUSED_{i}]" for i in gap]
+            types += bytes((UNUSED,)) * len(gap)
+        texts[token.id] = token.text
+        types[token.id] = CONTROL if token.special else USER_DEFINED
+    vocabulary = Vocabulary(texts, bytes(types), "metaspace")
+    spacing = build.Spacing(model.add_dummy_prefix, model.remove_extra_whitespaces, model.charsmap)
+    greedy = {token.text for token in added if token.rstrip}
+    with LibraryErrors():
+        scores = [*model.scores, *([0.0] * (len(texts) - len(model.scores)))]
+        backend = build.sentencepiece(vocabulary, scores, spacing)
+        build.add_special(backend, vocabulary, greedy.__contains__)
+    size = len(vocabulary)
+    bos = vocabulary.ids.get(
+        _token_text(config, "bos_token"), model.bos_id if 0 <= model.bos_id < size else None
+    )
+    eos = vocabulary.ids.get(
+        _token_text(config, "eos_token"), model.eos_id if 0 <= model.eos_id < size else None
+    )
+    ends = [*declared_ends, *(() if eos is None else (eos,))]
+    frame = Frame(
+        bos_id=bos,
+        eos_ids=end_ids(vocabulary, ends),
+        prefix=(bos,) if config.get("add_bos_token", True) and bos is not None else (),
+        suffix=(eos,) if config.get("add_eos_token", False) and eos is not None else (),
+        drop_space=spacing.add_prefix,
+    )
+    return Tokenizer(backend, vocabulary, frame)
+
+
+def _added_tokens(folder: Path, config: Mapping[str, object]) -> list[_Added]:
+    """Return the tokens that the folder's JSON files add, by id."""
+    found: dict[int, _Added] = {}
+    for text, number in _read_json(folder / "added_tokens.json").items():
+        if isinstance(number, int) and 0 <= number < 1 << 24:
+            found[number] = _Added(number, text, special=False)
+    listed = config.get("added_tokens_decoder")
+    for key, entry in listed.items() if isinstance(listed, dict) else ():
+        if key.isdecimal() and int(key) < 1 << 24 and isinstance(entry, dict) and entry.get("content"):
+            flags = {name: bool(entry.get(name, False)) for name in ("special", "lstrip", "rstrip")}
+            found[int(key)] = _Added(int(key), str(entry["content"]), **flags)
+    return [found[number] for number in sorted(found)]
+
+
+def _library_token(token: _Added) -> AddedToken:
+    return AddedToken(
+        token.text, normalized=False, special=token.special, lstrip=token.lstrip, rstrip=token.rstrip
+    )
+
+
+def _token_text(config: Mapping[str, object], key: str) -> str:
+    value = config.get(key)
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else ""
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    """Return a JSON object, empty where the file is absent."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(_read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise TokenizerError(f"{path.name} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise TokenizerError(f"{path.name} holds no JSON object")
+    return value
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TokenizerError(f"cannot read {path}: {error.strerror}") from None

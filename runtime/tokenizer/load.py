@@ -1,0 +1,28 @@
+"""Finds the tokenizer of a checkpoint, in its metadata or in the files beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .gguf import tokenizer_from_gguf
+from .huggingface import tokenizer_from_folder
+from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from ...models.checkpoint.base import Checkpoint
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """Build a checkpoint's tokenizer; raise TokenizerError if it is absent, broken or of an unknown kind."""
+    if checkpoint.format == "gguf":
+        return tokenizer_from_gguf(checkpoint.metadata)
+    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    return tokenizer_from_folder(folder, _declared_ends(checkpoint))
+
+
+def _declared_ends(checkpoint: Checkpoint) -> Iterator[int]:
+    """Yield the `eos_token_id` of generation_config.json and config.json, each a number or a list."""
+    for source in (checkpoint.generation, checkpoint.config):
+        value = source.get("eos_token_id")
+        yield from (i for i in (value if isinstance(value, list) else [value]) if isinstance(i, int))

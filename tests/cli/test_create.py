@@ -1,0 +1,103 @@
+"""`llm create`: progress, errors and what is stored."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf_files import write_gguf
+from mull.cli import create
+from mull.errors import CorruptFile, ModelfileError, UnsupportedArchitecture
+from mull.registry.store import Store
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Return a GGUF of a supported architecture with one tensor."""
+    tensors = {"a.weight": np.zeros((2, 32), dtype=np.float32)}
+    return write_gguf(tmp_path / "tiny.gguf", {"general.file_type": 0, "llama.context_length": 4096}, tensors)
+
+
+def test_steps_go_to_stderr(
+    store: Store, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "Modelfile").write_text("FROM ./tiny.gguf\nSYSTEM hi\nPARAMETER mirostat 1\n")
+    create.command("one", str(tmp_path / "Modelfile"))
+    out, err = capsys.readouterr()
+    digests = [layer.digest for layer in store.resolve("one").layers]
+    assert out == ""
+    assert err.splitlines() == [
+        "warning: parameter mirostat is deprecated",
+        "gathering model components",
+        *(f"creating new layer {digest}" for digest in digests),
+        "writing manifest",
+        "success",
+    ]
+    (tmp_path / "Modelfile").write_text("FROM one\nSYSTEM hello\n")
+    create.command("two", str(tmp_path / "Modelfile"))
+    assert f"using existing layer {digests[0]}" in capsys.readouterr().err.splitlines()
+
+
+def test_the_config_describes_the_model(store: Store, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "Modelfile").write_text("FROM ./tiny.gguf")
+    create.command("one", str(tmp_path / "Modelfile"), quiet=True)
+    config = store.read(store.resolve("one")).config
+    assert (config.model_format, config.model_family) == ("gguf", "llama")
+    assert (config.model_type, config.file_type, config.context_length) == ("64", "F32", 4096)
+
+
+def test_a_modelfile_from_standard_input(
+    store: Store,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"FROM tiny.gguf\n")))
+    create.command("one", "-", as_json=True, quiet=True)
+    out, err = capsys.readouterr()
+    made = json.loads(out)
+    assert made["name"] == "one:latest"
+    assert made["digest"] == store.find("one").digest
+    assert [layer["size"] for layer in made["layers"]] == [model.stat().st_size]
+    assert err == ""
+
+
+def test_a_terminal_sees_the_bytes(
+    store: Store,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "Modelfile").write_text("FROM ./tiny.gguf")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    create.command("one", str(tmp_path / "Modelfile"))
+    assert "\r\x1b[Kcopying tiny.gguf 100%\ncreating new layer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("modelfile", ["absent", "."])
+def test_an_unreadable_modelfile(
+    store: Store, tmp_path: Path, modelfile: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ModelfileError, match="cannot read") as caught:
+        create.command("one", str(tmp_path / modelfile))
+    assert "-f" in str(caught.value.hint)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_cannot_run_is_not_stored(store: Store, model: Path, tmp_path: Path) -> None:
+    write_gguf(tmp_path / "odd.gguf", {}, architecture="abacus")
+    (tmp_path / "Modelfile").write_text("FROM odd.gguf")
+    with pytest.raises(UnsupportedArchitecture, match="'abacus'"):
+        create.command("one", str(tmp_path / "Modelfile"), quiet=True)
+    (tmp_path / "cut.gguf").write_bytes(model.read_bytes()[:-1])
+    (tmp_path / "Modelfile").write_text("FROM cut.gguf")
+    with pytest.raises(CorruptFile):
+        create.command("one", str(tmp_path / "Modelfile"), quiet=True)
+    assert not store.list()
