@@ -131,12 +131,23 @@ class Session:
         As a tokenizer does itself: the control tokens of the template cut the prompt into runs of plain text.
         """
         ids: list[int] = []
-        end = 0
+        end, before = 0, ""
         for found in self._control.finditer(text) if self._control else ():
-            ids += self._encode(mask.restore(text[end : found.start()]), parse_special=False)
+            ids += self._encode_run(mask.restore(text[end : found.start()]), before, found.group())
             ids.append(self._control_ids[found.group()])
-            end = found.end()
-        return ids + self._encode(mask.restore(text[end:]), parse_special=False)
+            end, before = found.end(), found.group()
+        return ids + self._encode_run(mask.restore(text[end:]), before, "")
+
+    def _encode_run(self, text: str, before: str, after: str) -> list[int]:
+        """Tokenize plain text between two control tokens, some of which swallow the whitespace beside them."""
+        if before and self._alone(before, f"{before}\n"):
+            text = text.lstrip()
+        if after and self._alone(after, f"\n{after}"):
+            text = text.rstrip()
+        return self._encode(text, parse_special=False)
+
+    def _alone(self, control: str, text: str) -> bool:
+        return self._encode(text, parse_special=True) == [self._control_ids[control]]
 
 
 class _Mask:

@@ -27,7 +27,7 @@ def command(
         typer.Option("--file", "-f", metavar="FILE", help="Read the text from a file, byte for byte."),
     ] = None,
     no_special: Annotated[
-        bool, typer.Option("--no-special", help="Leave out the tokens that begin and end every text.")
+        bool, typer.Option("--no-special", help="Neither add BOS and EOS nor decode control tokens.")
     ] = False,
     parse_special: Annotated[
         bool, typer.Option("--parse-special", help="Read control tokens that are spelled out in the text.")
@@ -50,7 +50,8 @@ def command(
     given = _given(text or [], file, decode=decode)
     tokenizer = open_tokenizer(model)
     if decode:
-        plain = tokenizer.decode(_parse_ids(given, tokenizer.vocab_size))
+        ids = _parse_ids(given, tokenizer.vocab_size)
+        plain = tokenizer.decode(ids, skip_special=no_special)
         print(_json(plain) if as_json else plain)
         return
     ids = tokenizer.encode(given, special=not no_special, parse_special=parse_special)

@@ -23,23 +23,24 @@ class ModelRunner:
         """Compute the step's tokens; returns float32 logits [rows, vocab] of the sequences that will draw."""
         spans = []
         for sequence, n in step.items:
-            start, end = sequence.num_computed, sequence.num_computed + n
-            draws = end == len(sequence.tokens)
-            spans.append(Span(sequence.tokens[start:end], start, sequence.blocks, num_logits=int(draws)))
+            ids, wanted = sequence.pending(n), sequence.num_logits(n)
+            spans.append(Span(ids, sequence.num_computed, sequence.blocks, num_logits=wanted))
         with torch.inference_mode():
             return self.model(Batch.of(spans, self.cache))
 
 
-def run_alone(model: CausalLM, cache: KVCache, ids: list[int], first: int, chunk: int = 512) -> Tensor:
-    """Compute one window outside the schedule; returns float32 logits [len(ids) - first, vocab] of ids[first:].
+def run_alone(
+    model: CausalLM, cache: KVCache, ids: list[int], first: int, *, start: int = 0, chunk: int = 512
+) -> Tensor:
+    """Compute tokens outside the schedule, after the `start` that the cache holds from its beginning.
 
-    cache: of at least len(ids) slots, overwritten from its beginning.
+    Returns float32 logits [len(ids) - first, vocab] of ids[first:].
     """
     blocks = list(range(cache.num_blocks))
     rows = []
     with torch.inference_mode():
-        for start in range(0, len(ids), chunk):
-            part = ids[start : start + chunk]
-            wanted = max(0, start + len(part) - max(first, start))
-            rows.append(model(Batch.of([Span(part, start, blocks, num_logits=wanted)], cache)))
+        for at in range(0, len(ids), chunk):
+            part = ids[at : at + chunk]
+            wanted = max(0, at + len(part) - max(first, at))
+            rows.append(model(Batch.of([Span(part, start + at, blocks, num_logits=wanted)], cache)))
     return torch.cat(rows)

@@ -1,4 +1,4 @@
-"""An engine without a model: a runner whose logits are a function of the prefix, and a detokenizer of one letter per id."""
+"""An engine without a model: logits that are a function of the prefix, and one letter of text per id."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from mull.runtime.blocks import BlockPool
 from mull.runtime.engine import Engine
 from mull.runtime.request import Output
 from mull.runtime.sampling.sampler import Sampler
 from mull.runtime.scheduler import Scheduler, Step
+from torch import Tensor
 
 Logits = Callable[[tuple[int, ...]], Tensor]
 

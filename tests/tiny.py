@@ -322,15 +322,15 @@ def _add_rope(writer: Any, config: Any, head_dim: int) -> None:
 
 
 def add_tokenizer(writer: Any, vocab_size: int) -> None:
-    """Add a byte-level vocabulary: three control tokens, then printable characters, then filler."""
-    tokens = ["<pad>", "<s>", "</s>"] + [chr(33 + i) for i in range(94)] + ["Ġ", "Ċ"]
+    """Add a byte-level vocabulary: three control tokens, then printable characters, one merge and filler."""
+    tokens = ["<pad>", "<s>", "</s>"] + [chr(33 + i) for i in range(94)] + ["Ġ", "Ċ", "th"]
     tokens += [f"<extra{i}>" for i in range(vocab_size - len(tokens))]
     types = [3, 3, 3] + [1] * (vocab_size - 3)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens[:vocab_size])
     writer.add_token_types(types)
-    writer.add_token_merges([])
+    writer.add_token_merges(["t h"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_pad_token_id(0)

@@ -5,10 +5,10 @@ thought, or a thought that checks itself after "Wait".
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .problems import MODULUS, NUM_CUPS, Problem, make_problem
+from .problems import KINDS, MODULUS, NUM_CUPS, Kind, Problem, apply_operation, apply_swap, make_problem
 
 CHAT_TEMPLATE = """\
 {%- set ns = namespace(last_query=-1) %}
@@ -71,7 +71,7 @@ def chat_prompt(prompt: str, think: bool = True) -> str:
     return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{opening}"
 
 
-def make_dialogue(rng: random.Random, mix: Mix, sizes: dict[str, int]) -> list[Segment]:
+def make_dialogue(rng: random.Random, mix: Mix, sizes: Mapping[Kind, int]) -> list[Segment]:
     """Draw one conversation whose problems are at most as long as `sizes` says for their kind."""
     if rng.random() < mix.bare:
         problem = _draw(rng, sizes)
@@ -95,9 +95,9 @@ def make_dialogue(rng: random.Random, mix: Mix, sizes: dict[str, int]) -> list[S
         return segments + _refuse(rng, think)
 
 
-def _draw(rng: random.Random, sizes: dict[str, int]) -> Problem:
-    kind = rng.choice(("add", "chain", "cups"))
-    return make_problem(rng, kind, rng.randint(1, sizes[kind]))  # type: ignore[arg-type]
+def _draw(rng: random.Random, sizes: Mapping[Kind, int]) -> Problem:
+    kind = rng.choice(KINDS)
+    return make_problem(rng, kind, rng.randint(1, sizes[kind]))
 
 
 def _reply(rng: random.Random, mix: Mix, problem: Problem, think: bool) -> list[Segment]:
@@ -147,8 +147,6 @@ def _slip(rng: random.Random, problem: Problem) -> list[Segment]:
 
 def _resume(problem: Problem, lines: Sequence[str], value: str) -> list[str]:
     """Rewrite the steps that follow a wrong value."""
-    from .problems import apply_operation, apply_swap
-
     out = []
     for line in lines:
         letter, _, rest = line.partition(") ")

@@ -15,7 +15,7 @@ class PocketConfig:
     vocab_size: int = 512
     hidden_size: int = 256
     intermediate_size: int = 512
-    num_layers: int = 4
+    num_layers: int = 3
     num_heads: int = 4
     num_kv_heads: int = 2
     head_dim: int = 64

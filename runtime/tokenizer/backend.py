@@ -65,11 +65,11 @@ def sentencepiece(vocabulary: Vocabulary, scores: Sequence[float], spacing: Spac
     steps: list[normalizers.Normalizer] = []
     if spacing.charsmap:
         steps.append(normalizers.Precompiled(spacing.charsmap))
+    steps.append(normalizers.Replace(" ", "▁"))
     if spacing.collapse:
-        steps += [normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+        steps += [normalizers.Replace(Regex(r"\A▁+|▁+\z"), ""), normalizers.Replace(Regex("▁{2,}"), "▁")]
     if spacing.add_prefix:
         steps.append(normalizers.Prepend("▁"))
-    steps.append(normalizers.Replace(" ", "▁"))
     return _assemble(model, normalizers.Sequence(steps), None)
 
 

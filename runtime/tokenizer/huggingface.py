@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import AddedToken
+from tokenizers import AddedToken, decoders, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from ...errors import TokenizerError
@@ -102,11 +102,11 @@ def _spelling(backend: Backend) -> tuple[Spelling, bool, bool]:
     )
 
 
-def _steps(part: object) -> list[dict[str, object]]:
+def _steps(part: decoders.Decoder | pre_tokenizers.PreTokenizer | None) -> list[dict[str, object]]:
     """Return the settings of a decoder or pre-tokenizer, a sequence's steps one by one."""
     if part is None:
         return []
-    state = json.loads(part.__getstate__())  # type: ignore[attr-defined]
+    state = json.loads(part.__getstate__())
     nested = state.get("decoders") or state.get("pretokenizers")
     return [step for step in nested if isinstance(step, dict)] if nested else [state]
 

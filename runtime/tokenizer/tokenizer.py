@@ -68,13 +68,7 @@ class Tokenizer:
         special: begin and end it as the vocabulary says, unless it already does.
         parse_special: control tokens spelled out in the text become those tokens instead of plain text.
         """
-        try:
-            ids = self._encode(text, parse_special)
-        except UnicodeEncodeError:
-            # lone surrogates have no UTF-8 form
-            ids = self._encode(
-                text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), parse_special
-            )
+        ids = self._encode(_without_surrogates(text), parse_special) if text else []
         if not special:
             return ids
         prefix, suffix = self._frame.prefix, self._frame.suffix
@@ -83,8 +77,6 @@ class Tokenizer:
         return [*(() if begun else prefix), *ids, *(() if ended else suffix)]
 
     def _encode(self, text: str, parse_special: bool) -> list[int]:
-        if not text:
-            return []
         with self._lock:
             self._backend.encode_special_tokens = not parse_special
             return list(self._backend.encode(text, add_special_tokens=False).ids)
@@ -118,3 +110,12 @@ class Tokenizer:
     def is_special(self, token_id: int) -> bool:
         """Whether a token is markup (control or unknown) rather than text."""
         return self._vocabulary.token_type(token_id) in (CONTROL, UNKNOWN)
+
+
+def _without_surrogates(text: str) -> str:
+    """Return the text with lone surrogates, which have no UTF-8 form, as U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

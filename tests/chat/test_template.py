@@ -64,6 +64,11 @@ def templates(shared_data) -> dict[str, str]:
     return {path.stem: path.read_text() for path in sorted((shared_data / "templates").glob("*.jinja"))}
 
 
+@pytest.fixture(scope="session")
+def compiled(templates) -> dict[str, Template]:
+    return {name: Template(source, bos="<s>", eos="</s>") for name, source in templates.items()}
+
+
 def as_hugging_face(message: Message) -> dict[str, object]:
     turn: dict[str, object] = {"role": message.role, "content": message.content}
     if message.thinking is not None:
@@ -78,10 +83,9 @@ def as_hugging_face(message: Message) -> dict[str, object]:
     return turn
 
 
-def test_real_templates_render(templates):
+def test_real_templates_render(compiled):
     failed, failed_tools = {}, {}
-    for name, source in templates.items():
-        template = Template(source, bos="<s>", eos="</s>")
+    for name, template in compiled.items():
         try:
             text = template.render(PLAIN)
             assert "Be brief." in text, f"{name} lost the system message"
@@ -92,7 +96,7 @@ def test_real_templates_render(templates):
             template.render(CALLED, [TOOL])
         except TemplateError as error:
             failed_tools[name] = error.message
-    assert len(templates) == 70
+    assert len(compiled) == 70
     assert set(failed) == set(FAILING)
     assert all(FAILING[name] in failed[name] for name in failed)
     assert set(failed_tools) == set(FAILING_TOOLS)
@@ -100,19 +104,18 @@ def test_real_templates_render(templates):
 
 
 @pytest.mark.parametrize("kind", CONVERSATIONS)
-def test_real_templates_render_as_hugging_face_does(templates, kind):
+def test_real_templates_render_as_hugging_face_does(compiled, kind):
     library = pytest.importorskip("transformers.utils.chat_template_utils")
     messages, tools = CONVERSATIONS[kind]
     theirs_in = [as_hugging_face(message) for message in messages]
     compared = 0
-    for name, source in templates.items():
-        template = Template(source, bos="<s>", eos="</s>")
+    for name, template in compiled.items():
         for think, switch in (("auto", {}), ("on", template.switch.on), ("off", template.switch.off)):
             try:
                 (theirs,), _ = library.render_jinja_template(
                     [theirs_in],
                     tools=list(tools) or None,
-                    chat_template=source,
+                    chat_template=template.source,
                     add_generation_prompt=True,
                     bos_token="<s>",
                     eos_token="</s>",
@@ -151,7 +154,9 @@ def test_the_markers_of_a_vocabulary_are_variables():
 
 
 def test_blocks_are_trimmed_as_templates_expect():
-    template = Template("{% for m in messages %}\n    {% if true %}\n{{ m.content }}!\n    {% endif %}\n{% endfor %}")
+    template = Template(
+        "{% for m in messages %}\n    {% if true %}\n{{ m.content }}!\n    {% endif %}\n{% endfor %}"
+    )
     assert template.render(HELLO) == "hi!\n"
 
 

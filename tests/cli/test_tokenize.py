@@ -104,6 +104,15 @@ def test_decode(model: str, words: list[str], capsys: pytest.CaptureFixture[str]
     assert json.loads(capsys.readouterr().out) == "abä"
 
 
+def test_decode_shows_control_tokens_unless_asked_not_to(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenize.command(model, ["257 256 259"], decode=True)
+    assert capsys.readouterr().out == "<s>ab<|sep|>\n"
+    tokenize.command(model, ["257 256 259"], decode=True, no_special=True)
+    assert capsys.readouterr().out == "ab\n"
+
+
 @pytest.mark.parametrize("word", ["x", "1.5", "-1", "260", "1" * 30])
 def test_decode_refuses_what_is_no_token(model: str, word: str) -> None:
     with pytest.raises(InvalidRequest):
@@ -130,6 +139,7 @@ def test_golden_ids(
     texts = Path(f"{stem}.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")
     golden = [list(map(int, line.split())) for line in Path(f"{stem}.out").read_text().splitlines()]
     assert len(golden) > 30
+    assert texts.pop() == ""
     for text, ids in zip(texts, golden, strict=True):
         (tmp_path / "text").write_bytes(text.encode())
         assert ids_of(capsys, str(stem), None, tmp_path / "text", no_special=True) == ids

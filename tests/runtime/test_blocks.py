@@ -6,7 +6,6 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-
 from mull.runtime.blocks import BlockPool
 
 

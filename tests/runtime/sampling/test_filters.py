@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-
 from mull.runtime.sampling.filters import (
     DEFAULT_ORDER,
     Candidates,

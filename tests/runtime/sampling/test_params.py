@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-
 from mull.errors import InvalidRequest
 from mull.runtime.sampling.params import SamplingParams
 

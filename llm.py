@@ -1,0 +1,313 @@
+"""LLM: open a model by name, talk to it; the one waist between everything that asks and the engine."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from .chat.families.detect import detect
+from .chat.message import Message
+from .chat.options import Sourced, from_user, merge, model_defaults, our_defaults, sampling_params
+from .chat.request import ChatRequest
+from .chat.session import Prompt, Session
+from .chat.stream import Done, Event, Progress, StreamParser, Usage
+from .chat.template import Template
+from .errors import ContextExceeded, InvalidRequest, NotSupported, TokenizerError
+from .kernels.device import available_memory, choose_device, choose_dtype, physical_cores
+from .models.cache import KVCache
+from .models.checkpoint.base import Checkpoint
+from .models.checkpoint.open import open_checkpoint
+from .models.load import Placement, load_model, model_config
+from .registry.manifest import Contents
+from .registry.target import Target, find_target
+from .runtime.blocks import BlockPool
+from .runtime.engine import Engine
+from .runtime.memory import MemoryPlan, plan_memory
+from .runtime.request import Output, Request
+from .runtime.runner import ModelRunner, run_alone
+from .runtime.sampling.sampler import Sampler
+from .runtime.scheduler import Scheduler
+from .runtime.thoughts import ThoughtCounter
+from .runtime.tokenizer.load import load_tokenizer
+from .runtime.tokenizer.tokenizer import Tokenizer
+from .runtime.worker import Stream, Worker
+from .settings import Settings
+
+Progressed = Callable[[int, int], None] | None
+
+BLOCK_SIZE = 16
+CHUNK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How to load: compute type, device, context length (None: the model's own) and CPU threads (None: cores)."""
+
+    dtype: str = "auto"
+    device: str = "auto"
+    num_ctx: int | None = None
+    threads: int | None = None
+
+
+class LLM:
+    """A loaded model. One engine runs all its requests, on a thread of its own.
+
+    Use it as a context manager, or close() it.
+    """
+
+    def __init__(self, name: str, target: Target, options: LoadOptions, progress: Progressed = None) -> None:
+        started = time.perf_counter()
+        self.name = name
+        self.checkpoint = open_checkpoint(target.path)
+        self.contents = target.contents
+        self.threads = options.threads or physical_cores()
+        torch.set_num_threads(self.threads)
+        self.device = choose_device(options.device)
+        self.tokenizer = load_tokenizer(self.checkpoint)
+        self.template = _template(self.checkpoint, self.contents, self.tokenizer)
+        self.family = detect(
+            self.template.source if self.template else None,
+            self.tokenizer.token_id,
+            self.checkpoint.architecture,
+            self.template.switch if self.template else None,
+        )
+        self.defaults = _defaults(self.checkpoint, self.contents)
+        self._session = Session(self.template, self.family, self.tokenizer)
+        self.dtype = choose_dtype(options.dtype, _main_type(self.checkpoint), self.device)
+        config = model_config(self.checkpoint)
+        self.plan = self._plan(options.num_ctx)
+        self._check_vocabulary(config.vocab_size)
+        placement = Placement(self.device, self.dtype, self.plan.hold)
+        self._model = load_model(self.checkpoint, placement, self.context_length, _counted(self.checkpoint, progress))
+        self._spec = self._model.cache_spec()
+        self._scratch: KVCache | None = None
+        self._worker = Worker(self._engine())
+        self.load_ms = (time.perf_counter() - started) * 1000
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        options: LoadOptions | None = None,
+        *,
+        settings: Settings | None = None,
+        progress: Progressed = None,
+    ) -> LLM:
+        """Load a model by its name in the store, or a .gguf file, or a folder of safetensors.
+
+        progress: called with bytes loaded and bytes in all. Raises a MullError that says what is wrong.
+        """
+        return cls(name, find_target(name, settings), options or LoadOptions(), progress)
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that a conversation may have."""
+        return self.plan.context_length
+
+    @property
+    def backend(self) -> str:
+        """What computes: device, compute type and kernels."""
+        return f"{self.device.type} {str(self.dtype).removeprefix('torch.')} (torch)"
+
+    def chat(self, request: ChatRequest) -> Iterator[Event]:
+        """Answer a request event by event, ending with Done; closing the iterator stops the answer.
+
+        Raises InvalidRequest, ContextExceeded, NotSupported or TemplateError before the first event.
+        """
+        request = self._with_model_messages(request)
+        options = merge(self.defaults, from_user(request.options, "request"))
+        prompt = self._session.prompt(request)
+        self._check_length(prompt)
+        stream = self._worker.submit(
+            Request(
+                prompt=prompt.ids,
+                sampling=sampling_params(options),
+                eos_ids=self.tokenizer.eos_ids,
+            )
+        )
+        return self._events(stream, prompt, self._session.parser(prompt, request))
+
+    def logits(self, ids: Sequence[int], first: int = 0) -> Tensor:
+        """Compute one window on its own; returns float32 logits [len(ids) - first, vocab] of ids[first:]."""
+        if len(ids) > self.context_length:
+            raise ContextExceeded(f"{len(ids)} tokens do not fit into a context of {self.context_length}")
+        return self._worker.run_exclusive(
+            lambda: run_alone(self._model, self._scratch_cache(len(ids)), list(ids), first).cpu()
+        )
+
+    def bench(self, prompt: int, generate: int, depth: int) -> float:
+        """Return the seconds for `prompt` tokens at once and `generate` one by one, after `depth` others."""
+        size = depth + prompt + generate
+        if size > self.context_length:
+            raise ContextExceeded(f"{size} tokens do not fit into a context of {self.context_length}")
+        ids = random.Random(0).choices(range(self.tokenizer.vocab_size), k=size)
+
+        def run() -> float:
+            cache = self._scratch_cache(size)
+            if depth:
+                run_alone(self._model, cache, ids[:depth], depth - 1)
+            started = time.perf_counter()
+            if prompt:
+                run_alone(self._model, cache, ids[depth : depth + prompt], prompt - 1, start=depth)
+            for at in range(depth + prompt, size):
+                run_alone(self._model, cache, ids[at : at + 1], 0, start=at)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            return time.perf_counter() - started
+
+        return self._worker.run_exclusive(run)
+
+    def close(self) -> None:
+        """Stop the engine and let go of the model's memory."""
+        self._worker.close()
+        self.checkpoint.close()
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _plan(self, num_ctx: int | None) -> MemoryPlan:
+        if num_ctx is None and self.contents is not None:
+            wanted = self.contents.parameters.get("num_ctx")
+            num_ctx = wanted if isinstance(wanted, int) and wanted > 0 else None
+        config = model_config(self.checkpoint)
+        return plan_memory(self.checkpoint, config, self.dtype, available_memory(self.device), num_ctx)
+
+    def _engine(self) -> Engine:
+        blocks = -(-self.context_length // BLOCK_SIZE)
+        cache = KVCache(self._spec, blocks, BLOCK_SIZE, self.dtype, self.device)
+        pool = BlockPool(blocks, BLOCK_SIZE)
+        scheduler = Scheduler(pool, max_context=self.context_length, token_budget=CHUNK, chunk=CHUNK)
+        return Engine(
+            ModelRunner(self._model, cache),
+            pool,
+            scheduler,
+            Sampler(),
+            detokenizer=lambda: self.tokenizer.stream(continuing=True),
+        )
+
+    def _scratch_cache(self, size: int) -> KVCache:
+        """Return a cache of at least `size` slots for windows outside the schedule."""
+        if self._scratch is None or self._scratch.num_blocks * BLOCK_SIZE < size:
+            blocks = -(-size // BLOCK_SIZE)
+            self._scratch = KVCache(self._spec, blocks, BLOCK_SIZE, self.dtype, self.device)
+        return self._scratch
+
+    def _check_vocabulary(self, size: int) -> None:
+        if self.tokenizer.vocab_size > size:
+            raise TokenizerError(
+                f"the tokenizer has {self.tokenizer.vocab_size} tokens and the model only {size}"
+            )
+
+    def _check_length(self, prompt: Prompt) -> None:
+        excess = len(prompt.ids) + 1 - self.context_length
+        if excess > 0:
+            own = model_config(self.checkpoint).max_positions
+            larger = f"--num-ctx {min(own, len(prompt.ids) + 1024)}, or " if own > len(prompt.ids) else ""
+            raise ContextExceeded(
+                f"the prompt is {len(prompt.ids)} tokens long, {excess} more than the context of "
+                f"{self.context_length} leaves room for",
+                field="prompt",
+                hint=f"{larger}shorten the prompt",
+            )
+
+    def _with_model_messages(self, request: ChatRequest) -> ChatRequest:
+        """Put the Modelfile's SYSTEM and MESSAGEs before a conversation that has no system message of its own."""
+        if request.raw is not None or self.contents is None:
+            return request
+        before = tuple(Message(role, text) for role, text in self.contents.messages)  # type: ignore[arg-type]
+        if self.contents.system and not any(m.role == "system" for m in (*before, *request.messages)):
+            before = (Message("system", self.contents.system), *before)
+        return replace(request, messages=(*before, *request.messages))
+
+    def _events(self, stream: Stream, prompt: Prompt, parser: StreamParser) -> Iterator[Event]:
+        submitted = time.perf_counter()
+        first_token = submitted
+        thoughts = ThoughtCounter(self.tokenizer, self.family.open_tag, self.family.close_tag, prompt.opened)
+        ids: list[int] = []
+        last: Output | None = None
+        with stream:
+            for output in stream:
+                last = output
+                if output.tokens and not ids:
+                    first_token = time.perf_counter()
+                ids += output.tokens
+                if not ids:
+                    yield Progress(output.num_computed, output.num_prompt)
+                was_thinking = parser.thinking
+                yield from parser.feed(output.text)
+                thoughts.feed(output.tokens, thinking=was_thinking and parser.thinking)
+            yield from parser.flush()
+        ended = time.perf_counter()
+        assert last is not None
+        assert last.finish is not None
+        usage = Usage(
+            prompt_tokens=len(prompt.ids),
+            cached_tokens=last.num_cached,
+            thinking_tokens=thoughts.count,
+            completion_tokens=len(ids),
+            load_ms=self.load_ms,
+            prompt_ms=((first_token if ids else ended) - submitted) * 1000,
+            eval_ms=(ended - first_token) * 1000 if ids else 0.0,
+        )
+        yield Done(usage, last.finish, tuple(ids), stream.seed)
+
+
+def _counted(checkpoint: Checkpoint, progress: Progressed) -> Callable[[int], None] | None:
+    """Turn a callback for (done, total) into one for each tensor's bytes."""
+    if progress is None:
+        return None
+    done = 0
+
+    def count(nbytes: int) -> None:
+        nonlocal done
+        done += nbytes
+        progress(done, checkpoint.nbytes)
+
+    return count
+
+
+def _main_type(checkpoint: Checkpoint) -> str:
+    """Return the type that most of the weights are stored in."""
+    counts = checkpoint.dtype_counts()
+    return max(counts, key=lambda name: counts[name], default="f32")
+
+
+def _template(checkpoint: Checkpoint, contents: Contents | None, tokenizer: Tokenizer) -> Template | None:
+    """Return the chat template: the Modelfile's, else the checkpoint's own, else none."""
+    own = contents.template if contents is not None else None
+    source = own or checkpoint.chat_template
+    if not source:
+        return None
+    bos = tokenizer.token_text(tokenizer.bos_id) if tokenizer.bos_id is not None else ""
+    ends = sorted(tokenizer.eos_ids)
+    eos = tokenizer.token_text(ends[0]) if ends else ""
+    return Template(source, bos=bos, eos=eos, path_name="Modelfile" if own else checkpoint.path.name)
+
+
+def _defaults(checkpoint: Checkpoint, contents: Contents | None) -> dict[str, Sourced]:
+    """Return every option's default: mull's, then the model's own files', then the Modelfile's."""
+    if contents is not None and contents.adapters:
+        raise NotSupported("this model has an ADAPTER, and adapters cannot be applied yet")
+    source = "gguf" if checkpoint.format == "gguf" else "generation_config"
+    layers = [our_defaults(), model_defaults(checkpoint.generation, source)]
+    if contents is not None:
+        known = {k: v for k, v in contents.parameters.items() if k in layers[0]}
+        layers.append(from_user(known, "modelfile"))
+    merged = merge(*layers)
+    try:
+        sampling_params(merged)
+    except InvalidRequest as error:
+        where = merged[error.field].source if error.field in merged else "model"
+        raise InvalidRequest(f"the {where}'s {error.message}", field=error.field) from None
+    return merged
