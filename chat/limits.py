@@ -39,13 +39,15 @@ class Limits:
 class Budget:
     """What one rendering has used so far."""
 
-    def __init__(self, limits: Limits, allowance: int = 0) -> None:
-        self.max_value = limits.value + 8 * allowance
-        self._total_left = limits.total + 64 * allowance
-        self._turns_left = limits.turns
+    def __init__(self, limits: Limits, variables: object = None) -> None:
+        """Begin with `limits`, and more for what the template is given."""
+        size, count = weigh(variables)
+        self.max_value = limits.value + 8 * size
+        self._total_left = limits.total + 64 * size
+        self._turns_left = limits.turns + count * count  # some compare each message with every other
         # Processor time: a busy machine must not make a good template fail.
-        self._deadline = time.thread_time() + limits.seconds
-        self._next_look = limits.turns - 500
+        self._deadline = time.thread_time() + limits.seconds + count / 500
+        self._next_look = self._turns_left - 500
 
     def turn(self, count: int = 1) -> None:
         """Count `count` small steps."""

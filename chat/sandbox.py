@@ -24,7 +24,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, pass_context
 from jinja2.visitor import NodeTransformer
 
-from .limits import MAX_BITS, Budget, LimitExceeded, Limits, weigh
+from .limits import MAX_BITS, Budget, LimitExceeded, Limits
 
 _MAX_ARGUMENT = 100_000  # the widest padding, the longest batch
 # Too strong to bound simply, and no chat template uses them.
@@ -142,7 +142,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def run(self, template: jinja2.Template, variables: Mapping[str, object]) -> str:
         """Render a loaded template within a fresh budget."""
-        self.budget = Budget(self.limits, allowance=weigh(dict(variables))[0])
+        self.budget = Budget(self.limits, dict(variables))
         pieces: list[str] = []
         size = 0
         for piece in template.generate(dict(variables)):

@@ -139,7 +139,7 @@ class Session:
         return ids + self._encode_run(mask.restore(text[end:]), before, "")
 
     def _encode_run(self, text: str, before: str, after: str) -> list[int]:
-        """Tokenize plain text between two control tokens, some of which swallow the whitespace beside them."""
+        """Tokenize plain text between two control tokens; some swallow the whitespace beside them."""
         if before and self._alone(before, f"{before}\n"):
             text = text.lstrip()
         if after and self._alone(after, f"\n{after}"):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InvalidRequest
+from .loading import ComputeFlags, open_llm
+from .options import Model, with_groups
 
 if TYPE_CHECKING:
     from ..llm import LLM
@@ -23,24 +25,47 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a .gguf or a folder.")],
+@dataclass(frozen=True, slots=True)
+class TestFlags:
+    """What is measured, and how often; options may be repeated or hold several numbers."""
+
     num_prompt: Annotated[
         list[str] | None,
         typer.Option("--num-prompt", "-p", metavar="N,...", help="Prompt lengths; 0: none. [default: 512]"),
-    ] = None,
+    ] = None
     num_gen: Annotated[
         list[str] | None,
         typer.Option("--num-gen", "-n", metavar="N,...", help="Tokens to generate; 0: none. [default: 128]"),
-    ] = None,
+    ] = None
     depth: Annotated[
         list[str] | None,
         typer.Option("--depth", "-d", metavar="N,...", help="Tokens in the cache before. [default: 0]"),
-    ] = None,
-    repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Runs of each test.")] = 5,
-    threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="CPU threads.")] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, f32, bf16 or f16.")] = "auto",
+    ] = None
+    repetitions: Annotated[
+        int, typer.Option("--repetitions", "-r", min=1, metavar="N", help="Runs of each test.")
+    ] = 5
+
+    def plan(self) -> list[Test]:
+        """Return the tests in llama-bench's order; raise InvalidRequest if nothing is left to measure."""
+        prompts = _numbers(self.num_prompt, 512, "-p")
+        generated = _numbers(self.num_gen, 128, "-n")
+        tests = []
+        for depth in _numbers(self.depth, 0, "-d"):
+            tests += [Test(n, 0, depth) for n in prompts if n]
+            tests += [Test(0, n, depth) for n in generated if n]
+        if not tests:
+            raise InvalidRequest("-p 0 and -n 0 leave nothing to measure", field="num_prompt")
+        return tests
+
+
+_DEFAULTS, _AUTOMATIC = TestFlags(), ComputeFlags()
+
+
+@with_groups
+def command(
+    model: Model,
+    flags: TestFlags = _DEFAULTS,
+    load: ComputeFlags = _AUTOMATIC,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -55,30 +80,23 @@ def command(
       llm bench qwen3 -p 0 -d 0,4096 -r 3 --threads 8
       llm bench pocket --json
     """
-    tests = plan(_numbers(num_prompt, 512, "-p"), _numbers(num_gen, 128, "-n"), _numbers(depth, 0, "-d"))
+    tests = flags.plan()
     num_ctx = max(test.num_tokens + test.depth for test in tests)
     results = []
-    with open_llm(model, num_ctx, threads=threads, device=device, dtype=dtype) as llm:
+    with open_llm(model, num_ctx, load, quiet=quiet) as llm:
         facts = describe(llm)
+        table = Table(facts)
         if not as_json:
-            print(_row({name: name for name, _ in _COLUMNS}))
-            print("|" + "|".join(f" {'-' * (abs(w) - 1)}{':' if w > 0 else '-'} " for _, w in _COLUMNS) + "|")
+            print(table.head())
         for test in tests:
-            result = measure(llm, test, repetitions, watched=sys.stderr.isatty() and not quiet)
+            result = measure(llm, test, flags.repetitions, watched=sys.stderr.isatty() and not quiet)
             results.append(facts | result.to_json())
             if not as_json:
-                print(_row(_cells(facts, result)), flush=True)
+                print(table.row(result), flush=True)
     if as_json:
         import json
 
         print(json.dumps(results, indent=2, ensure_ascii=False))
-
-
-def open_llm(model: str, num_ctx: int, *, threads: int | None, device: str, dtype: str) -> LLM:
-    """Load the model."""
-    from ..llm import LLM, LoadOptions
-
-    return LLM.open(model, LoadOptions(dtype=dtype, device=device, num_ctx=num_ctx, threads=threads))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +149,6 @@ class Result:
         }
 
 
-def plan(prompts: Sequence[int], generated: Sequence[int], depths: Sequence[int]) -> list[Test]:
-    """Return the tests in llama-bench's order; raise InvalidRequest if nothing is left to measure."""
-    tests = []
-    for depth in depths:
-        tests += [Test(n, 0, depth) for n in prompts if n]
-        tests += [Test(0, n, depth) for n in generated if n]
-    if not tests:
-        raise InvalidRequest("-p 0 and -n 0 leave nothing to measure", field="num_prompt")
-    return tests
-
-
 def measure(llm: LLM, test: Test, repetitions: int, *, watched: bool = False) -> Result:
     """Run a test once to warm up, then `repetitions` times."""
     started = datetime.now(UTC)
@@ -160,7 +167,7 @@ def describe(llm: LLM) -> dict[str, object]:
     """Return what is the same in every test, under llama-bench's names."""
     from .. import __version__
     from .formats import human_number
-    from .target import quantization
+    from .headers import quantization
 
     checkpoint = llm.checkpoint
     kind = f"{checkpoint.architecture} {human_number(checkpoint.num_parameters)} {quantization(checkpoint)}"
@@ -214,25 +221,36 @@ def _each_number(given: Sequence[str], flag: str) -> Iterator[int]:
         yield int(word)
 
 
-def _cells(facts: Mapping[str, object], result: Result) -> dict[str, str]:
-    size, params = facts["model_size"], facts["model_n_params"]
-    assert isinstance(size, int)
-    assert isinstance(params, int)
-    rates = result.samples_ts
-    return {
-        "model": str(facts["model_type"]),
-        "size": f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.2f} MiB",
-        "params": f"{params / 1e9:.2f} B" if params >= 10**9 else f"{params / 1e6:.2f} M",
-        "backend": str(facts["backends"]),
-        "threads": str(facts["n_threads"]),
-        "test": result.test.label,
-        "t/s": f"{mean(rates):.2f} ± {deviation(rates):.2f}",
-    }
+class Table:
+    """llama-bench's table in Markdown; a column that is the same in all rows is as wide as it needs to be."""
 
+    def __init__(self, facts: Mapping[str, object]) -> None:
+        size, params = facts["model_size"], facts["model_n_params"]
+        assert isinstance(size, int)
+        assert isinstance(params, int)
+        self._same = {
+            "model": str(facts["model_type"]),
+            "size": f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.2f} MiB",
+            "params": f"{params / 1e9:.2f} B" if params >= 10**9 else f"{params / 1e6:.2f} M",
+            "backend": str(facts["backends"]),
+            "threads": str(facts["n_threads"]),
+        }
+        self._widths = {name: max(abs(width), len(self._same.get(name, ""))) for name, width in _COLUMNS}
 
-def _row(cells: Mapping[str, str]) -> str:
-    padded = (f" {cells[name]:{'>' if width > 0 else '<'}{abs(width)}} " for name, width in _COLUMNS)
-    return "|" + "|".join(padded) + "|"
+    def head(self) -> str:
+        """Return the column names and the rule under them."""
+        rule = (f" {'-' * (self._widths[name] - 1)}{':' if w > 0 else '-'} " for name, w in _COLUMNS)
+        return self._line({name: name for name, _ in _COLUMNS}) + "\n|" + "|".join(rule) + "|"
+
+    def row(self, result: Result) -> str:
+        """Return one test's line."""
+        rates = result.samples_ts
+        speed = f"{mean(rates):.2f} ± {deviation(rates):.2f}"
+        return self._line(self._same | {"test": result.test.label, "t/s": speed})
+
+    def _line(self, cells: Mapping[str, str]) -> str:
+        padded = (f" {cells[n]:{'>' if w > 0 else '<'}{self._widths[n]}} " for n, w in _COLUMNS)
+        return "|" + "|".join(padded) + "|"
 
 
 def _note(watched: bool, text: str) -> None:

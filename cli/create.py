@@ -10,6 +10,10 @@ import typer
 
 from ..errors import ModelfileError
 from ..settings import load_settings
+from .formats import human_number, printable
+from .headers import context_length, quantization
+from .progress import BYTES, ProgressLine
+from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..registry.create import Details
@@ -54,7 +58,7 @@ def command(
     try:
         manifest = create(store, name, modelfile, base=base, inspect=inspect, progress=steps.copying)
     finally:
-        steps.end_line()
+        steps.clear()
     for layer in manifest.layers:
         steps.say(f"{'using existing' if layer.digest in known else 'creating new'} layer {layer.digest}")
     steps.say("writing manifest")
@@ -68,8 +72,6 @@ def inspect(path: Path) -> Details:
     from ..models.checkpoint.open import open_checkpoint
     from ..models.load import find_architecture
     from ..registry.create import Details
-    from .formats import human_number
-    from .target import context_length, quantization
 
     with open_checkpoint(path) as checkpoint:
         if checkpoint.architecture not in _PROJECTORS:
@@ -108,31 +110,31 @@ def _print_json(name: str, manifest: Manifest) -> None:
 
 
 class _Steps:
-    """What happens, line by line on stderr; bytes done only where somebody watches."""
+    """What happens, line by line on stderr, with a bar for each large file where somebody watches."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self.quiet = quiet
-        self.watched = sys.stderr.isatty() and not quiet
-        self.line = ""
+        self._quiet = quiet
+        self._terminal = Terminal.detect(color=False)
+        self._file: str | None = None
+        self._line: ProgressLine | None = None
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.end_line()
-        if not self.quiet:
-            typer.echo(text, err=True)
+        self.clear()
+        if not self._quiet:
+            self._terminal.note(text)
 
     def copying(self, file: str, done: int, total: int) -> None:
         """Show how much of a file is in the store."""
-        if not self.watched:
-            return
-        line = f"copying {file} {100 * done // max(total, 1)}%"
-        if line != self.line:
-            sys.stderr.write(f"\r\x1b[K{line}")
-            sys.stderr.flush()
-            self.line = line
+        if file != self._file or self._line is None:
+            self.clear()
+            label = f"copying {printable(file)}"
+            self._line = ProgressLine(self._terminal, label, BYTES, enabled=not self._quiet)
+            self._file = file
+        self._line.update(done, total)
 
-    def end_line(self) -> None:
-        """Leave the line of the file that was being copied."""
-        if self.line:
-            sys.stderr.write("\n")
-            self.line = ""
+    def clear(self) -> None:
+        """Erase the bar."""
+        if self._line is not None:
+            self._line.clear()
+            self._line = None

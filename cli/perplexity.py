@@ -13,6 +13,8 @@ import typer
 
 from ..errors import InvalidRequest
 from .inputs import read_text
+from .loading import ComputeFlags, open_llm
+from .options import Model, parse_count, with_groups
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,15 +24,22 @@ if TYPE_CHECKING:
 
 # Rows of logits that are turned into probabilities at once.
 _ROWS = 64
+_WINDOW = 512
+_SMALLEST = 4  # tokens in a window, so that something is scored
+_AUTOMATIC = ComputeFlags()
 
 
+@with_groups
 def command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a .gguf or a folder.")],
+    model: Model,
     file: Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The text (UTF-8).")],
-    num_ctx: Annotated[int, typer.Option("--num-ctx", "-c", min=4, help="Tokens per window.")] = 512,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, f32, bf16 or f16.")] = "auto",
+    num_ctx: Annotated[
+        int | None,
+        typer.Option(
+            "--num-ctx", "-c", metavar="N", parser=parse_count, help="Tokens per window. [default: 512]"
+        ),
+    ] = None,
+    load: ComputeFlags = _AUTOMATIC,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone.")] = False,
 ) -> None:
@@ -47,9 +56,12 @@ def command(
     """
     # llama-perplexity drops the last line end.
     text = read_text(file).removesuffix("\n")
+    size = _WINDOW if num_ctx is None else num_ctx
+    if size < _SMALLEST:
+        raise InvalidRequest(f"windows need at least {_SMALLEST} tokens, not {size}", field="num_ctx")
     score = Score()
-    with open_llm(model, num_ctx, threads=threads, device=device, dtype=dtype) as llm:
-        windows = cut_windows(llm.tokenizer, text, num_ctx)
+    with open_llm(model, size, load, quiet=quiet) as llm:
+        windows = cut_windows(llm.tokenizer, text, size)
         out = sys.stderr if as_json else sys.stdout
         shown = not quiet and (not as_json or sys.stderr.isatty())
         for number, window in enumerate(windows, 1):
@@ -65,13 +77,6 @@ def command(
         print(json.dumps({"ppl": _finite(score.ppl), "error": _finite(score.error), "tokens": score.count}))
     else:
         print(f"PPL = {score.ppl:.4f} ± {score.error:.5f}")
-
-
-def open_llm(model: str, num_ctx: int, *, threads: int | None, device: str, dtype: str) -> LLM:
-    """Load the model."""
-    from ..llm import LLM, LoadOptions
-
-    return LLM.open(model, LoadOptions(dtype=dtype, device=device, num_ctx=num_ctx, threads=threads))
 
 
 def cut_windows(tokenizer: Tokenizer, text: str, size: int) -> list[list[int]]:

@@ -10,10 +10,12 @@ import typer
 
 from ..errors import InvalidRequest
 from .formats import bits_in_words, columns, human_number, printable
-from .target import Target, bits_per_weight, context_length, embedding_length, open_target, quantization
+from .headers import bits_per_weight, context_length, embedding_length, open_target, quantization
+from .options import Model
 
 if TYPE_CHECKING:
     from ..models.checkpoint.base import Checkpoint
+    from ..registry.target import Target
 
 Rows = list[list[str]]
 
@@ -25,7 +27,7 @@ _CELL = 10  # characters of an array that stand in the metadata table
 
 
 def command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a .gguf or a folder.")],
+    model: Model,
     modelfile: Annotated[bool, typer.Option("--modelfile", help="Print the Modelfile.")] = False,
     parameters: Annotated[bool, typer.Option("--parameters", help="Print the parameters.")] = False,
     template: Annotated[bool, typer.Option("--template", help="Print the chat template.")] = False,
@@ -142,7 +144,7 @@ class Facts:
 
 def _sections(facts: Facts, *, verbose: bool) -> list[str]:
     checkpoint = facts.checkpoint
-    metadata = [[key, _cell(value)] for key, value in sorted(checkpoint.metadata.items())] if verbose else []
+    metadata = [[key, _cell(value)] for key, value in _metadata(checkpoint).items()] if verbose else []
     infos = checkpoint.infos.values() if verbose else ()
     tensors = [[info.name, info.dtype.upper(), str(list(info.shape))] for info in infos]
     sections: list[tuple[str, Sequence[Sequence[str]]]] = [
@@ -244,7 +246,7 @@ def _as_json(facts: Facts, *, verbose: bool) -> dict[str, object]:
         "system": facts.system(),
         "license": facts.license(),
         "messages": [{"role": r, "content": c} for r, c in contents.messages] if contents else [],
-        "model_info": _metadata(checkpoint, arrays=verbose),
+        "model_info": {k: v for k, v in _metadata(checkpoint).items() if verbose or not isinstance(v, list)},
     }
     if verbose:
         infos = checkpoint.infos.values()
@@ -269,14 +271,7 @@ def _vocabulary(checkpoint: Checkpoint) -> dict[str, int]:
     return {str(token.get("content")): i for i, token in enumerate(listed) if isinstance(token, dict)}
 
 
-def _metadata(checkpoint: Checkpoint, *, arrays: bool) -> dict[str, object]:
-    """Return the metadata (of safetensors: the configuration) as JSON can hold it."""
+def _metadata(checkpoint: Checkpoint) -> dict[str, object]:
+    """Return the metadata, of a folder its configuration, sorted."""
     source = checkpoint.metadata if checkpoint.format == "gguf" else checkpoint.config
-    out: dict[str, object] = {}
-    for key, value in sorted(source.items()):
-        is_array = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        if not is_array:
-            out[key] = value
-        elif arrays:
-            out[key] = list(value) if isinstance(value, Sequence) else None
-    return out
+    return dict(sorted(source.items()))

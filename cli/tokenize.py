@@ -12,13 +12,14 @@ import typer
 from ..errors import InvalidRequest
 from .formats import printable
 from .inputs import read_argument, read_stdin, read_text
+from .options import Model
 
 if TYPE_CHECKING:
     from ..runtime.tokenizer.tokenizer import Tokenizer
 
 
 def command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a .gguf or a folder.")],
+    model: Model,
     text: Annotated[
         list[str] | None, typer.Argument(metavar="[TEXT]", help="The text; standard input if absent.")
     ] = None,
@@ -67,7 +68,7 @@ def command(
 def open_tokenizer(model: str) -> Tokenizer:
     """Load the tokenizer of a model, and nothing else of it."""
     from ..runtime.tokenizer.load import load_tokenizer
-    from .target import open_target
+    from .headers import open_target
 
     with open_target(model) as (_, checkpoint):
         return load_tokenizer(checkpoint)

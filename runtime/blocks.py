@@ -111,7 +111,7 @@ class BlockPool:
         if not self.reuse:
             return
         size = self.block_size
-        for index in range(seq.num_published, min(seq.num_computed, len(seq.tokens)) // size):
+        for index in range(seq.num_published, seq.num_computed // size):
             block = seq.blocks[index]
             prefix = self._prefixes[seq.blocks[index - 1]] if index else _ROOT
             key = (prefix, tuple(seq.tokens[index * size : (index + 1) * size]))
@@ -159,7 +159,6 @@ class BlockPool:
     def _set_free(self, block: int) -> None:
         self._free[block] = 1
         self._num_free += 1
-        self._prefixes[block] = _ROOT
 
     def _evict(self) -> None:
         """Drop the cached block that has been idle longest."""

@@ -195,9 +195,7 @@ class Scheduler:
             youngest = self.running.pop()
             self.pool.release(youngest)
             youngest.num_computed = 0
-            youngest.drafts = []
             self.waiting.appendleft(youngest)
-            self._is_full = True
             if youngest is sequence:
                 return False
         return True

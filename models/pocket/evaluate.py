@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 from .dialogues import chat_prompt
 from .network import Generation, PocketNetwork, generate
 from .problems import KINDS, MAX_SIZE, Kind, Problem, grade, make_problem
+from .tokens import token_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,15 @@ def heldout_problems(num_per_kind: int, seed: int = 0) -> list[Problem]:
     """Draw held-out problems, all sizes alike."""
     rng = random.Random(f"heldout {seed}")
     return [
-        make_problem(rng, kind, 1 + i % MAX_SIZE[kind], "heldout") for kind in KINDS for i in range(num_per_kind)
+        make_problem(rng, kind, 1 + i % MAX_SIZE[kind], "heldout")
+        for kind in KINDS
+        for i in range(num_per_kind)
     ]
 
 
-def evaluate(network: PocketNetwork, tokenizer: Tokenizer, num_per_kind: int = 100, seed: int = 0) -> list[Score]:
+def evaluate(
+    network: PocketNetwork, tokenizer: Tokenizer, num_per_kind: int = 100, seed: int = 0
+) -> list[Score]:
     """Solve held-out problems greedily with a thought, at temperature 0.6 with a thought, and without one."""
     problems = heldout_problems(num_per_kind, seed)
     manners = (("thinking", True, 0.0), ("thinking, T=0.6", True, 0.6), ("no thinking", False, 0.0))
@@ -46,7 +51,7 @@ def solve(
     network: PocketNetwork, tokenizer: Tokenizer, prompts: Sequence[str], temperature: float = 0.0
 ) -> list[str]:
     """Give the model's text after each prompt."""
-    eos = frozenset((tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")))
+    eos = frozenset(token_id(tokenizer, text) for text in ("<|im_end|>", "<|endoftext|>"))
     how = Generation(eos, max_tokens=400, temperature=temperature)
     outputs = generate(network, [tokenizer.encode(prompt).ids for prompt in prompts], how)
     return [tokenizer.decode(ids, skip_special_tokens=False) for ids in outputs]
@@ -74,6 +79,8 @@ def _tally(manner: str, problems: Sequence[Problem], solved: Sequence[bool]) -> 
     for kind in KINDS:
         half = MAX_SIZE[kind] // 2
         for low, high in ((1, half), (half + 1, MAX_SIZE[kind])):
-            marks = [s for p, s in zip(problems, solved, strict=True) if p.kind == kind and low <= p.size <= high]
+            marks = [
+                s for p, s in zip(problems, solved, strict=True) if p.kind == kind and low <= p.size <= high
+            ]
             scores.append(Score(kind, (low, high), manner, sum(marks), len(marks)))
     return scores

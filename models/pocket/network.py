@@ -1,4 +1,4 @@
-"""The network of "pocket" for training: a small Qwen3 in plain torch, and generation in lockstep for evaluation."""
+"""The network of "pocket" in plain torch: a small Qwen3, and generation in lockstep to evaluate it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +61,8 @@ class Block(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v, is_causal=past is None)
         x = x + self.attn_output(out.transpose(1, 2).reshape(batch, tokens, -1))
         h = _norm(x, self.ffn_norm, config.norm_eps)
-        return x + self.ffn_down(F.silu(self.ffn_gate(h)) * self.ffn_up(h))
+        mlp: Tensor = self.ffn_down(F.silu(self.ffn_gate(h)) * self.ffn_up(h))
+        return x + mlp
 
 
 class Past:

@@ -1,4 +1,4 @@
-"""Problems of the demo model "pocket": sums, chains modulo 11 and balls under cups, each with its written steps.
+"""Problems of the demo model "pocket": sums, chains modulo 11, balls under cups, each with its written steps.
 
 A problem's held-out half is decided by a hash of what is asked, never of how it is phrased, so no
 rephrasing of a held-out problem is ever trained on.
@@ -66,13 +66,14 @@ def make_problem(
 
 
 def grade(problem: Problem, text: str) -> bool:
-    """Say whether the last number of the answer in `text` (after any thought) is the right one."""
-    found = _numbers(text.rpartition("</think>")[2])
+    """Say whether the last number after any thought is right; an unfinished thought is no answer."""
+    answer = text.rpartition("</think>")[2]
+    found = [] if "<think>" in answer else _numbers(answer)
     return bool(found) and found[-1] == problem.result
 
 
 def add_steps(first: int, second: int) -> tuple[str, ...]:
-    """Write an addition: both numbers at one width, then a column per line from the right, carry and digit last."""
+    """Write an addition: both numbers at one width, then a column per line from the right."""
     width = max(len(str(first)), len(str(second)))
     left, right = str(first).zfill(width), str(second).zfill(width)
     lines, carry = [f"{left}+{right}"], 0
@@ -129,11 +130,12 @@ def _case(rng: random.Random, text: str) -> str:
 
 
 _ADD_PHRASES = (
-    "{a} + {b}", "{a} + {b}", "{a}+{b}", "{a}+{b}", "{a}+{b}=", "{a} + {b} =", "{a} + {b} = ?", "{a}+{b}=?",
-    "{a}+{b}?", "{a} + {b}?", "what is {a}+{b}?", "what is {a} + {b}?", "what is {a} + {b}", "what's {a} + {b}?",
-    "add {a} and {b}", "add {a} to {b}.", "add {a} {b}", "{a} plus {b}", "what is {a} plus {b}?",
-    "how much is {a} + {b}?", "the sum of {a} and {b}", "what is the sum of {a} and {b}?", "calculate {a} + {b}",
-    "compute {a}+{b}", "can you add {a} and {b}?", "please add {a} and {b}", "solve {a} + {b}", "add: {a} + {b}",
+    "{a} + {b}", "{a} + {b}", "{a}+{b}", "{a}+{b}", "{a}+{b}=", "{a} + {b} =", "{a} + {b} = ?",
+    "{a}+{b}=?", "{a}+{b}?", "{a} + {b}?", "what is {a}+{b}?", "what is {a} + {b}?", "what is {a} + {b}",
+    "what's {a} + {b}?", "add {a} and {b}", "add {a} to {b}.", "add {a} {b}", "{a} plus {b}",
+    "what is {a} plus {b}?", "how much is {a} + {b}?", "the sum of {a} and {b}",
+    "what is the sum of {a} and {b}?", "calculate {a} + {b}", "compute {a}+{b}",
+    "can you add {a} and {b}?", "please add {a} and {b}", "solve {a} + {b}", "add: {a} + {b}",
     "add {a}, {b}", "{a} and {b} together?", "sum {a} {b}", "hi, what is {a} + {b}?", "tell me {a} + {b}",
 )  # fmt: skip
 
@@ -152,9 +154,10 @@ def _add(rng: random.Random, size: int) -> Problem:
 
 _CHAIN_PHRASES = (
     "chain {x} mod 11", "chain {x} mod 11", "chain {x} mod 11", "chain: {x} mod 11", "chain {x} (mod 11)",
-    "chain {x}", "{x} mod 11", "{x} mod 11", "{x} mod 11 =", "{x} (mod 11)", "{x} mod 11?", "what is {x} mod 11?",
-    "what is {x} mod 11, left to right?", "chain {x} mod 11.", "calculate {x} mod 11", "compute the chain {x} mod 11",
-    "follow the chain {x} mod 11", "left to right: {x} mod 11", "what does the chain {x} mod 11 give?",
+    "chain {x}", "{x} mod 11", "{x} mod 11", "{x} mod 11 =", "{x} (mod 11)", "{x} mod 11?",
+    "what is {x} mod 11?", "what is {x} mod 11, left to right?", "chain {x} mod 11.",
+    "calculate {x} mod 11", "compute the chain {x} mod 11", "follow the chain {x} mod 11",
+    "left to right: {x} mod 11", "what does the chain {x} mod 11 give?",
 )  # fmt: skip
 
 
@@ -173,11 +176,13 @@ def _chain(rng: random.Random, size: int) -> Problem:
 
 
 _CUPS_PHRASES = (
-    "ball {p}; swaps {s}", "ball {p}; swaps {s}", "ball {p}; swaps {s}", "ball {p} ; swaps {s}", "ball {p}, swaps {s}",
-    "ball {p} swaps {s}", "ball {p}; {s}", "ball {p}: {s}", "cups: ball {p}; swaps {s}", "ball at {p}; swaps {s}",
-    "ball in {p}, swap {s}", "ball under cup {p}; swaps {s}", "ball {p}; swaps {s}; where is the ball?",
+    "ball {p}; swaps {s}", "ball {p}; swaps {s}", "ball {p}; swaps {s}", "ball {p} ; swaps {s}",
+    "ball {p}, swaps {s}", "ball {p} swaps {s}", "ball {p}; {s}", "ball {p}: {s}",
+    "cups: ball {p}; swaps {s}", "ball at {p}; swaps {s}", "ball in {p}, swap {s}",
+    "ball under cup {p}; swaps {s}", "ball {p}; swaps {s}; where is the ball?",
     "ball {p}; swaps {s}. where is it?", "the ball is under cup {p}. swaps {s}. where is the ball?",
-    "the ball starts under cup {p}; swap {s}", "where is the ball? ball {p}; swaps {s}", "ball={p} swaps={s}",
+    "the ball starts under cup {p}; swap {s}", "where is the ball? ball {p}; swaps {s}",
+    "ball={p} swaps={s}",
 )  # fmt: skip
 
 
@@ -196,7 +201,9 @@ def _cups(rng: random.Random, size: int) -> Problem:
     for swap in swaps:
         place = apply_swap(place, swap)
     key = f"cups {start} " + " ".join(f"{min(swap)}{max(swap)}" for swap in swaps)
-    return Problem("cups", size, key, prompt, cups_steps(start, tuple(swaps)), f"The ball is under cup {place}.")
+    return Problem(
+        "cups", size, key, prompt, cups_steps(start, tuple(swaps)), f"The ball is under cup {place}."
+    )
 
 
 _MAKERS: dict[Kind, Callable[[random.Random, int], Problem]] = {"add": _add, "chain": _chain, "cups": _cups}

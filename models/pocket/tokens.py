@@ -1,4 +1,4 @@
-"""The byte-level BPE vocabulary of "pocket": 256 bytes, merges learned on its own conversations, special tokens."""
+"""The byte-level BPE vocabulary of "pocket": bytes, merges learned on its conversations, special tokens."""
 
 import json
 import random
@@ -15,12 +15,13 @@ TAG_TOKENS = ("<think>", "</think>", "<tool_call>", "</tool_call>")
 
 # Qwen2's split; each digit stands alone.
 _SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
 def train_tokenizer(seed: int = 0, num_dialogues: int = 6000) -> Tokenizer:
-    """Learn the merges on generated conversations; arrows are left out, so that each stays three byte tokens."""
+    """Learn the merges on generated conversations; arrows stay out, so that each is three tokens."""
     rng = random.Random(seed)
     mix = Mix(arrow=0.0, off_topic=0.4)
     texts = []
@@ -46,6 +47,13 @@ def build_tokenizer(merges: list[str]) -> Tokenizer:
     tokenizer = _bare(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=pairs))
     tokenizer.add_special_tokens([*CONTROL_TOKENS, *TAG_TOKENS])
     return tokenizer
+
+
+def token_id(tokenizer: Tokenizer, text: str) -> int:
+    """Give the id of a token that must be there."""
+    found = tokenizer.token_to_id(text)
+    assert found is not None
+    return found
 
 
 def vocabulary(tokenizer: Tokenizer) -> tuple[list[str], list[str]]:

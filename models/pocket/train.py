@@ -26,7 +26,7 @@ from .evaluate import evaluate, format_table
 from .export import load_model, write_gguf
 from .network import PocketConfig, PocketNetwork
 from .problems import KINDS, MAX_SIZE, Kind
-from .tokens import build_tokenizer, train_tokenizer, vocabulary
+from .tokens import build_tokenizer, token_id, train_tokenizer, vocabulary
 
 TOKENS_PER_STEP = 6144
 PEAK_LR = 3e-3
@@ -68,13 +68,13 @@ def learning_rate_at(progress: float, step: int) -> float:
 
 
 class Packer:
-    """Turns conversations into full rows: several follow each other in one row, and each sees those before it."""
+    """Turns conversations into full rows: several follow each other, and each sees those before it."""
 
     def __init__(self, tokenizer: Tokenizer, seed: int, mix: Mix) -> None:
         """Start an endless stream of conversations."""
         self.tokenizer, self.mix = tokenizer, mix
         self.rng = random.Random(seed)
-        self.pad = tokenizer.token_to_id("<|endoftext|>")
+        self.pad = token_id(tokenizer, "<|endoftext|>")
         self.pool: list[tuple[list[int], list[bool]]] = []
 
     def batch(self, length: int, sizes: dict[Kind, int]) -> Batch:
@@ -104,7 +104,8 @@ class Packer:
         ids: list[int] = []
         marks: list[bool] = []
         segments = make_dialogue(self.rng, self.mix, sizes)
-        for segment, piece in zip(segments, self.tokenizer.encode_batch([s.text for s in segments]), strict=True):
+        pieces = self.tokenizer.encode_batch([segment.text for segment in segments])
+        for segment, piece in zip(segments, pieces, strict=True):
             ids += piece.ids
             marks += [segment.learned] * len(piece.ids)
         return [*ids, self.pad], [*marks, False]
@@ -184,7 +185,9 @@ def train(out: Path, minutes: float, device: str, seed: int) -> State:
         tokens += batch.ids.numel()
         if state.step % 20 == 0:
             rate = tokens / (time.monotonic() - begun)
-            print(f"{progress:6.1%} step {state.step:5d} loss {loss.item():.4f} {rate:6.0f} tok/s", flush=True)
+            print(
+                f"{progress:6.1%} step {state.step:5d} loss {loss.item():.4f} {rate:6.0f} tok/s", flush=True
+            )
         if time.monotonic() - saved > 120:
             saved = time.monotonic()
             state.seconds = saved - started

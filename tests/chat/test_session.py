@@ -7,7 +7,6 @@ from dataclasses import replace
 from importlib import import_module
 
 import pytest
-
 from mull.chat.families.detect import detect
 from mull.chat.families.plain import PLAIN
 from mull.chat.families.qwen3 import QWEN3

@@ -8,7 +8,6 @@ from itertools import count
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from mull.chat.families.plain import PLAIN
 from mull.chat.families.qwen3 import QWEN3
 from mull.chat.message import ToolCall

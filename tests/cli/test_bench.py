@@ -78,6 +78,14 @@ def test_the_table_has_llama_bench_s_columns(llm: Timed, capsys: pytest.CaptureF
     assert len(header) == len(rule) == len(row)
 
 
+def test_long_cells_keep_the_columns(llm: Timed, capsys: pytest.CaptureFixture[str]) -> None:
+    llm.backend = "cpu bfloat16 (torch)"
+    bench.command("m", ["512"], ["0"])
+    header, rule, row = capsys.readouterr().out.splitlines()
+    assert len(header) == len(rule) == len(row)
+    assert header.index("| threads") == row.index("|       3")
+
+
 def test_json_has_llama_bench_s_fields(llm: Timed, capsys: pytest.CaptureFixture[str]) -> None:
     llm.seconds = [9.0, 2.0, 4.0]
     bench.command("m", ["0"], ["8"], repetitions=2, as_json=True)
@@ -104,7 +112,7 @@ def test_defaults_are_llama_bench_s(llm: Timed, capsys: pytest.CaptureFixture[st
 def test_the_context_holds_the_longest_test(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def open_llm(model: str, num_ctx: int, **options: object) -> Timed:
+    def open_llm(model: str, num_ctx: int, *rest: object, **options: object) -> Timed:
         asked.append(num_ctx)
         return Timed()
 

@@ -163,6 +163,41 @@ def test_the_oldest_goes_first_and_the_youngest_yields():
     assert sum(count for step in engine.runner.steps for name, count in step if name == "young") > 10
 
 
+def test_who_was_preempted_comes_before_later_arrivals_and_reports_no_progress_twice():
+    engine = fakes.engine(fakes.hashed(VOCAB), num_blocks=6, block_size=2)
+    for name in ("old", "young", "late"):
+        engine.submit(
+            Request((1, 2, 3) if name == "old" else (4, 5, 6), SamplingParams(max_tokens=8), id=name)
+        )
+    outputs = []
+    while engine.has_work:
+        outputs += engine.step()
+        fakes.check(engine)
+    assert [output.request_id for output in outputs if output.finish] == ["old", "young", "late"]
+    young = [output for output in outputs if output.request_id == "young"]
+    assert sum(count for step in engine.runner.steps for name, count in step if name == "young") > 10
+    assert {(output.num_computed, output.num_cached) for output in young} == {(3, 0)}
+
+
+def test_a_prompt_is_reused_while_its_first_request_is_still_computing_it():
+    engine = fakes.engine(fakes.hashed(VOCAB), chunk=4)
+    prompt = tuple(range(18))
+    engine.submit(Request(prompt, SamplingParams(max_tokens=1), id="first"))
+    engine.step()
+    engine.step()
+    engine.submit(Request(prompt, SamplingParams(max_tokens=1), id="second"))
+    assert fakes.drain(engine)["second"][0].num_cached == 8
+
+
+def test_drafts_beyond_the_context_are_dropped():
+    engine = fakes.engine(fakes.hashed(VOCAB), num_blocks=2, block_size=4)
+    sequence = engine.submit(Request((1, 2, 3, 4, 5, 6), SamplingParams(temperature=0), id="r"))
+    engine.step()
+    sequence.drafts = [1, 2, 3, 4, 5]
+    assert fakes.drain(engine)["r"][-1].finish == "length"
+    assert len(sequence.tokens) == 8
+
+
 @pytest.mark.parametrize(("most", "length"), [(0, 0), (1, 1), (5, 5)])
 def test_max_tokens_ends_with_length(most, length):
     engine = fakes.engine(fakes.hashed(VOCAB))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from mull.chat.families.detect import FAMILIES, detect
 from mull.chat.families.switch import Switch
 from mull.chat.message import Message

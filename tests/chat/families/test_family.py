@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
 from mull.chat.families.plain import PLAIN
 from mull.chat.families.qwen3 import QWEN3
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from mull.chat.families.switch import Switch, find_switch
 from mull.chat.message import Message
 from mull.chat.template import Template

@@ -66,6 +66,17 @@ def test_typical_p_as_published():
     assert three.ids.tolist() == [1, 2, 3]
 
 
+def test_typical_p_keeps_until_more_than_p_is_held():
+    assert typical_p(candidates([0.5, 0.5]), SamplingParams(typical_p=0.5)).logits.shape == (2,)
+    assert typical_p(candidates([0.5, 0.5]), SamplingParams(typical_p=0.49)).logits.shape == (1,)
+
+
+def test_typical_p_is_not_misled_by_banned_tokens():
+    found = typical_p(candidates([0.4, 0.0, 0.2, 0.2, 0.2, 0.0]), SamplingParams(typical_p=0.5))
+    assert found.ids is not None
+    assert found.ids.tolist() == [2, 3, 4]
+
+
 def test_temperature_as_published():
     left = temperature(candidates(RISING), SamplingParams(temperature=1.0))
     assert probs(left) == pytest.approx(RISING[::-1], abs=1e-5)

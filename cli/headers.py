@@ -1,20 +1,14 @@
-"""Finds what the MODEL of a command means, and says what its headers tell; without torch."""
+"""Opens the headers of what a command's MODEL means, and says what they tell; without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from ..errors import InvalidName, ModelNotFound
-from ..settings import load_settings
 
 if TYPE_CHECKING:
     from ..models.checkpoint.base import Checkpoint
-    from ..registry.manifest import Contents
-    from ..registry.store import Entry, Store
+    from ..registry.target import Target
 
 # The numbers of `general.file_type`, from llama.cpp's llama.h; gaps are types that were withdrawn.
 _FILE_TYPES = {
@@ -27,40 +21,11 @@ _FILE_TYPES = {
 _GUESSED = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A model on disk: `path` opens its weights; the rest is there when it has a name in the store."""
-
-    path: Path
-    store: Store | None = None
-    entry: Entry | None = None
-    contents: Contents | None = None
-
-
-def find_target(model: str) -> Target:
-    """Find a stored model or a file or folder; a name of the store wins, unless it is written as a path.
-
-    Raises ModelNotFound with the nearest names.
-    """
-    from ..registry.store import Store
-
-    path = Path(model).expanduser() if model.startswith("~") else Path(model)
-    if model.startswith((".", "/", "~")) or path.suffix in (".gguf", ".safetensors"):
-        return Target(path)
-    store = Store(load_settings().models_dir)
-    try:
-        entry = store.find(model)
-    except (ModelNotFound, InvalidName):
-        if model and path.exists():
-            return Target(path)
-        raise
-    return Target(store.model_path(entry.manifest), store, entry, store.read(entry.manifest))
-
-
 @contextmanager
 def open_target(model: str) -> Iterator[tuple[Target, Checkpoint]]:
     """Find a model and open its headers."""
     from ..models.checkpoint.open import open_checkpoint
+    from ..registry.target import find_target
 
     target = find_target(model)
     with open_checkpoint(target.path) as checkpoint:
