@@ -19,7 +19,7 @@ test-peers: $(VENV)/peers
 
 check: $(VENV)/checks test
 	$(BIN)/ruff check .
-	cd / && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) build mull.egg-info

@@ -84,7 +84,9 @@ class LLM:
         self.plan = self._plan(options.num_ctx)
         self._check_vocabulary(config.vocab_size)
         placement = Placement(self.device, self.dtype, self.plan.hold)
-        self._model = load_model(self.checkpoint, placement, self.context_length, _counted(self.checkpoint, progress))
+        self._model = load_model(
+            self.checkpoint, placement, self.context_length, _counted(self.checkpoint, progress)
+        )
         self._spec = self._model.cache_spec()
         self._scratch: KVCache | None = None
         self._worker = Worker(self._engine())

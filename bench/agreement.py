@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--dtype", default="auto")
     arguments = parser.parse_args()
-    with LLM.open(str(arguments.model), LoadOptions(dtype=arguments.dtype, num_ctx=arguments.tokens)) as model:
+    with LLM.open(
+        str(arguments.model), LoadOptions(dtype=arguments.dtype, num_ctx=arguments.tokens)
+    ) as model:
         rng = random.Random(0)
         ids = [rng.randrange(256, model.tokenizer.vocab_size - 512) for _ in range(arguments.tokens)]
         ours = model.logits(ids)

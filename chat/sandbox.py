@@ -70,7 +70,7 @@ def _call(name: str, node: nodes.Expr) -> nodes.Filter:
 class _GenerationTag(Extension):
     """`{% generation %}` marks an assistant's text for training; here it is transparent."""
 
-    tags = {"generation"}  # noqa: RUF012 - the base class declares it so
+    tags = {"generation"}
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno

@@ -28,7 +28,7 @@ def main() -> NoReturn:
         code = NO_READER
     except OSError as error:
         _abandon_output()
-        code = code or _fail(f"cannot write the output: {_reason(error)}")
+        code = code or _fail(_reason(error))
     # Nothing is left to clean up: from here on a signal may simply end the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

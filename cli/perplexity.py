@@ -15,6 +15,7 @@ from ..errors import InvalidRequest
 from .inputs import read_text
 from .loading import ComputeFlags, open_llm
 from .options import Model, parse_count, with_groups
+from .tokenize import open_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,9 +60,10 @@ def command(
     size = _WINDOW if num_ctx is None else num_ctx
     if size < _SMALLEST:
         raise InvalidRequest(f"windows need at least {_SMALLEST} tokens, not {size}", field="num_ctx")
+    # The text is cut before the model is loaded, which can take long.
+    windows = cut_windows(open_tokenizer(model), text, size)
     score = Score()
     with open_llm(model, size, load, quiet=quiet) as llm:
-        windows = cut_windows(llm.tokenizer, text, size)
         out = sys.stderr if as_json else sys.stdout
         shown = not quiet and (not as_json or sys.stderr.isatty())
         for number, window in enumerate(windows, 1):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .formats import human_bytes, human_number
 from .terminal import Terminal
 
-_BAR = 20
+_BAR, _LEAST_BAR = 20, 5  # columns
 _APPEARS_AFTER, _EVERY = 0.5, 0.1  # seconds
 
 
@@ -26,7 +26,7 @@ BYTES = Unit(
     lambda rate: f"{human_bytes(int(rate))}/s",
 )
 TOKENS = Unit(
-    lambda done, total: f"{done:,} of {total:,} tokens",
+    lambda done, total: f"{done:,}/{total:,} tokens",
     lambda rate: f"{human_number(int(rate))} tokens/s",
 )
 
@@ -49,7 +49,7 @@ class ProgressLine:
         self._enabled = enabled and terminal.err_is_tty
         self._clock = clock
         self._started = self._last = clock()
-        self._first: int | None = None
+        self._first: tuple[int, float] | None = None
         self._shown = 0
 
     def announce(self) -> None:
@@ -61,11 +61,11 @@ class ProgressLine:
         now = self._clock()
         if self._first is None:
             # What was there at once (a cached prefix) says nothing about the speed.
-            self._first = done
+            self._first = done, now
         if not self._enabled or now - self._started < _APPEARS_AFTER or now - self._last < _EVERY:
             return
         self._last = now
-        self._write(self._line(done, total, now - self._started))
+        self._write(self._line(done, total, self._rate(done, now)))
 
     def clear(self) -> None:
         """Erase the line."""
@@ -74,19 +74,25 @@ class ProgressLine:
             self._terminal.err.flush()
             self._shown = 0
 
-    def _line(self, done: int, total: int, seconds: float) -> str:
-        """Return the line, without its last parts where the terminal is too narrow for them."""
+    def _rate(self, done: int, now: float) -> float:
+        first, since = self._first or (done, now)
+        return (done - first) / (now - since) if now > since else 0.0
+
+    def _line(self, done: int, total: int, rate: float) -> str:
+        """Return as much as the terminal has room for: first the texts, then as much of a bar."""
         share = min(1.0, done / total) if total else 1.0
-        rate = (done - (self._first or 0)) / seconds if seconds else 0.0
-        bar = "#" * int(share * _BAR)
-        parts = [f"{self._label} {share:4.0%}", f"[{bar:<{_BAR}}]", self._unit.amounts(done, total)]
+        head, texts = f"{self._label} {share:4.0%}", [self._unit.amounts(done, total)]
         if rate > 0:
-            parts += [self._unit.rate(rate), f"{clock_text((total - done) / rate)} left"]
-        line = parts[0]
-        for part in parts[1:]:
-            if len(line) + 2 + len(part) <= self._terminal.width - 1:
-                line += "  " + part
-        return line
+            texts += [self._unit.rate(rate), f"{clock_text((total - done) / rate)} left"]
+        room, tail = self._terminal.width - 1 - len(head), ""
+        for text in texts:
+            if len(tail) + 2 + len(text) > room:
+                break
+            tail += "  " + text
+        columns = min(_BAR, room - len(tail) - len("  []"))
+        if columns < _LEAST_BAR:
+            return head + tail
+        return f"{head}  [{'#' * int(share * columns):<{columns}}]{tail}"
 
     def _write(self, line: str) -> None:
         if not self._enabled:

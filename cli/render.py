@@ -33,7 +33,7 @@ class Renderer:
     ) -> None:
         self._terminal = terminal
         self._hides = hide_thinking
-        self._progress = ProgressLine(terminal, "reading the prompt", TOKENS, enabled=not quiet, clock=clock)
+        self._progress = ProgressLine(terminal, "reading", TOKENS, enabled=not quiet, clock=clock)
         self._marks = terminal.err_is_tty and not terminal.color and not hide_thinking
         self._out_filter = ScreenFilter() if terminal.out_is_tty else None
         self._err_filter = ScreenFilter() if terminal.err_is_tty else None

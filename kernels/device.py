@@ -38,7 +38,9 @@ def choose_dtype(name: str, stored: str, device: torch.device) -> torch.dtype:
             return torch.float32
         return torch.float16 if device.type == "mps" else torch.bfloat16
     if name not in DTYPES:
-        raise InvalidRequest(f"unknown dtype '{name}'", field="dtype", hint=f"one of auto, {', '.join(DTYPES)}")
+        raise InvalidRequest(
+            f"unknown dtype '{name}'", field="dtype", hint=f"one of auto, {', '.join(DTYPES)}"
+        )
     return DTYPES[name]
 
 

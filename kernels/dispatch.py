@@ -1,9 +1,9 @@
 """Which function computes an operation for a type of weight on a kind of device: one table, filled by decorators.
 
-    find(op, dtype, device)  looks for  (op, dtype, device)
-                                        (op, dtype, "any")
-                                        (op, "any", device)
-                                        (op, "any", "any")      `reference.py` has one of these for every op
+find(op, dtype, device)  looks for  (op, dtype, device)
+                                    (op, dtype, "any")
+                                    (op, "any", device)
+                                    (op, "any", "any")      `reference.py` has one of these for every op
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class CausalLM:
     """Tokens to logits. Subclasses fill the slots and, rarely, override a method.
 
     gguf_names, hf_names: an architecture's own words for parts of a layer, where they differ from Llama's.
-    harmless: endings of tensors that may stand in a file unused.
+    harmless: parts of the names of tensors that may stand in a file unused.
     """
 
     attention: ClassVar[type[Attention]] = Attention

@@ -82,6 +82,6 @@ class Batch:
             return whole
         parts = [
             attend(queries, *self.cache.read(layer, place), shape)
-            for queries, place in zip(q.split(self.query_lens), self.places, strict=True)
+            for queries, place in zip(torch.split(q, self.query_lens), self.places, strict=True)
         ]
         return torch.cat(parts)

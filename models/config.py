@@ -167,7 +167,9 @@ def _rope(scaling: Mapping[str, Any], config: Mapping[str, Any], head_dim: int, 
     kind = str(scaling.get("rope_type") or scaling.get("type") or "default")
     kind = {"su": "longrope", "none": "default"}.get(kind, kind)
     partial = read.number("partial_rotary_factor", outer.number("partial_rotary_factor", 1.0))
-    original = scaling.get("original_max_position_embeddings") or config.get("original_max_position_embeddings")
+    original = scaling.get("original_max_position_embeddings") or config.get(
+        "original_max_position_embeddings"
+    )
     attention_factor = scaling.get("attention_factor")
     factor = scaling.get("factor")
     if factor is None:

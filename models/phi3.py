@@ -23,8 +23,11 @@ class Phi3(CausalLM):
         """Read the divisors from GGUF's tensors into the configuration."""
         if not checkpoint.has("rope_factors_long.weight"):
             return config
+
         def divisors(length: str) -> list[float]:
-            values: list[float] = checkpoint.load(f"rope_factors_{length}.weight").dequantize(torch.float32).tolist()
+            values: list[float] = (
+                checkpoint.load(f"rope_factors_{length}.weight").dequantize(torch.float32).tolist()
+            )
             return values
 
         scaling = {**config["rope_parameters"], "rope_type": "longrope"}

@@ -103,11 +103,11 @@ class Weights:
         return Embedding(self.stored(f"{name}.weight", (rows, columns)))
 
     def check_all_used(self, ignored: Iterable[str] = ()) -> None:
-        """Raise UnexpectedTensor for tensors that nothing asked for, unless their names end as one of `ignored`."""
+        """Raise UnexpectedTensor for tensors that nothing asked for, unless their names hold one of `ignored`."""
         left = [
             name
             for name in self.source.checkpoint.names()
-            if name not in self.source.used and not name.endswith(tuple(ignored) or ("\0",))
+            if name not in self.source.used and not any(part in name for part in ignored)
         ]
         if left:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""

@@ -70,7 +70,9 @@ def plan_memory(
         raise OutOfMemory(
             f"a context of {context} tokens needs {_gigabytes(context * per_token)} and "
             f"{_gigabytes(left)} are free beside the weights",
-            hint=f"--num-ctx {most} fits" if most >= MIN_CONTEXT else "free some memory or choose a smaller model",
+            hint=f"--num-ctx {most} fits"
+            if most >= MIN_CONTEXT
+            else "free some memory or choose a smaller model",
         )
     return MemoryPlan(
         hold=hold,

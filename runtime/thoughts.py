@@ -10,7 +10,9 @@ from .tokenizer.tokenizer import Tokenizer
 class ThoughtCounter:
     """Counts the ids strictly between the tags where each tag is one token, else those that came while thinking."""
 
-    def __init__(self, tokenizer: Tokenizer, open_tag: str | None, close_tag: str | None, opened: bool) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, open_tag: str | None, close_tag: str | None, opened: bool
+    ) -> None:
         self.count = 0
         self._open = tokenizer.token_id(open_tag) if open_tag else None
         self._close = tokenizer.token_id(close_tag) if close_tag else None

@@ -70,10 +70,14 @@ TINY: dict[str, Tiny] = {
     "llama-linear": Tiny("Llama", "llama", _rope("linear", factor=4.0)),
     "llama-dynamic": Tiny("Llama", None, {"max_position_embeddings": 32, **_rope("dynamic", factor=2.0)}),
     "llama-yarn": Tiny(
-        "Llama", "llama", _rope("yarn", factor=4.0, original_max_position_embeddings=64, beta_fast=8.0, beta_slow=1.0)
+        "Llama",
+        "llama",
+        _rope("yarn", factor=4.0, original_max_position_embeddings=64, beta_fast=8.0, beta_slow=1.0),
     ),
     "mistral": Tiny("Mistral", None, {"sliding_window": 16}),
-    "mixtral": Tiny("Mixtral", None, {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None}),
+    "mixtral": Tiny(
+        "Mixtral", None, {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None}
+    ),
     "qwen2": Tiny("Qwen2", "qwen2", {"tie_word_embeddings": True}),
     "qwen2-window": Tiny(
         "Qwen2", None, {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}
@@ -132,7 +136,14 @@ TINY: dict[str, Tiny] = {
     ),
     "phi3": Tiny("Phi3", "phi3", {"sliding_window": None}),
     "phi3-longrope": Tiny("Phi3", "phi3", {"sliding_window": None, **_LONGROPE}),
-    "phi3-partial": Tiny("Phi3", "phi3", {"sliding_window": None, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, **PARTIAL}}),
+    "phi3-partial": Tiny(
+        "Phi3",
+        "phi3",
+        {
+            "sliding_window": None,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, **PARTIAL},
+        },
+    ),
     "olmo2": Tiny("Olmo2", "olmo2"),
     "granite": Tiny(
         "Granite",
@@ -204,9 +215,7 @@ def _gguf_name(name: str, sandwich: bool) -> str:
 def _permuted(matrix: np.ndarray, heads: int) -> np.ndarray:
     """Lay the rows of each head so that rotated pairs stand side by side, as llama.cpp's converter does."""
     head_dim = matrix.shape[0] // heads
-    return (
-        matrix.reshape(heads, 2, head_dim // 2, *matrix.shape[1:]).swapaxes(1, 2).reshape(matrix.shape)
-    )
+    return matrix.reshape(heads, 2, head_dim // 2, *matrix.shape[1:]).swapaxes(1, 2).reshape(matrix.shape)
 
 
 def gguf_tensors(model: torch.nn.Module, arch: str) -> dict[str, np.ndarray]:

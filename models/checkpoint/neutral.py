@@ -53,7 +53,8 @@ def neutral_config(metadata: Mapping[str, object]) -> dict[str, object]:
         if isinstance(found, list | tuple) and key != "attention.sliding_window_pattern":
             if len(set(found)) != 1:
                 raise CorruptFile(f"{architecture}.{key} differs from layer to layer; that is not supported")
-            return found[0]
+            first: object = found[0]
+            return first
         return found
 
     config: dict[str, object] = {"model_type": architecture}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ...kernels.reference import AttentionShape
@@ -31,7 +32,7 @@ class Attention:
             softcap=config.attention_softcap,
         )
         hidden, dim = config.hidden_size, config.head_dim
-        self._sizes = (config.num_heads * dim, config.num_kv_heads * dim, config.num_kv_heads * dim)
+        self._sizes = [config.num_heads * dim, config.num_kv_heads * dim, config.num_kv_heads * dim]
         self._fused = None
         if weights.has("qkv_proj.weight"):
             self._fused = weights.linear("qkv_proj", sum(self._sizes), hidden)
@@ -45,7 +46,7 @@ class Attention:
     def __call__(self, x: Tensor, batch: Batch) -> Tensor:
         """Map x [T, hidden] to [T, hidden]."""
         if self._fused is not None:
-            q, k, v = self._fused(x).split(self._sizes, dim=-1)
+            q, k, v = torch.split(self._fused(x), self._sizes, dim=-1)
         else:
             q, k, v = (project(x) for project in self._apart)
         tables = batch.rotation(self.rotary)
@@ -56,7 +57,7 @@ class Attention:
 
     def _heads(self, x: Tensor, norm: RMSNorm | None) -> Tensor:
         """Split x [T, heads·D] into [T, heads, D], normalised before or after by the norm's own size."""
-        heads = x.unflatten(-1, (-1, self.config.head_dim))
+        heads = x.view(len(x), -1, self.config.head_dim)
         if norm is None:
             return heads
         if norm.weight.shape[0] == self.config.head_dim:

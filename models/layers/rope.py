@@ -74,7 +74,11 @@ def _yarn(frequencies: Tensor, config: RopeConfig, context: int) -> tuple[Tensor
 
     def dimension(rotations: float) -> float:
         """Return which dimension makes `rotations` full turns over the trained context."""
-        return config.dim * math.log(config.original_context / (rotations * 2 * math.pi)) / (2 * math.log(config.theta))
+        return (
+            config.dim
+            * math.log(config.original_context / (rotations * 2 * math.pi))
+            / (2 * math.log(config.theta))
+        )
 
     low, high = dimension(config.beta_fast), dimension(config.beta_slow)
     if config.truncate:

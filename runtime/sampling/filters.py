@@ -14,8 +14,6 @@ from .params import SamplingParams
 
 # The largest values are sought among the maxima of runs this long: a fifth of torch.topk's time on a CPU.
 _RUN = 64
-# top_p over a whole vocabulary first tries this many; they nearly always hold enough probability.
-_FEW = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +118,6 @@ def top_k(candidates: Candidates, params: SamplingParams) -> Candidates:
 
 def typical_p(candidates: Candidates, params: SamplingParams) -> Candidates:
     """Keep those whose surprise is closest to the entropy, until more than p is held (arXiv 2202.00666)."""
-    candidates = highest(candidates, candidates.logits.shape[0])
     probs = candidates.logits.softmax(-1)
     surprise = -probs.log()
     # A candidate of no probability adds nothing to the entropy; 0 * inf would make it NaN.
@@ -133,22 +130,15 @@ def typical_p(candidates: Candidates, params: SamplingParams) -> Candidates:
 def top_p(candidates: Candidates, params: SamplingParams) -> Candidates:
     """Keep the fewest of the highest candidates that together hold at least p."""
     logits = candidates.logits
-    weights = float(logits.double().logsumexp(-1))
-    best = highest(candidates, _FEW)
-    count = _count_holding(best.logits, weights, params.top_p)
-    if count > best.logits.shape[0] and count <= logits.shape[0]:
-        best = highest(candidates, logits.shape[0])
-        count = _count_holding(best.logits, weights, params.top_p)
-    return best.keep(count)
-
-
-def _count_holding(logits: Tensor, weights: float, p: float) -> int:
-    """Return how many of the sorted logits hold p; one more than there are if all of them do not.
-
-    weights: the logsumexp of all logits of the distribution, of which these may be a part.
-    """
-    held = (logits.double() - weights).exp().float().cumsum(-1)
-    return int((held < p).sum()) + 1
+    total = float(logits.double().logsumexp(-1))
+    if not candidates.is_sorted:
+        # Tokens of less than (1 - p) / n each hold less than 1 - p together: they are never needed, nor sorted.
+        # One nat below, so that rounding does not matter.
+        floor = total + math.log((1 - params.top_p) / logits.shape[0]) - 1
+        candidates = candidates.pick((logits >= floor).nonzero()[:, 0], is_sorted=False)
+        candidates = highest(candidates, candidates.logits.shape[0])
+    held = (candidates.logits.double() - total).exp().float().cumsum(-1)
+    return candidates.keep(int((held < params.top_p).sum()) + 1)
 
 
 def min_p(candidates: Candidates, params: SamplingParams) -> Candidates:

@@ -52,7 +52,7 @@ class Letters:
 class Session_(Session):
     """A session whose million letters need not be searched for control tokens."""
 
-    _control_ids = {text: 0x110000 + index for index, text in enumerate(SPECIAL)}  # noqa: RUF012
+    _control_ids = {text: 0x110000 + index for index, text in enumerate(SPECIAL)}
 
 
 def session(source=CHATML, family=THINKING, add_bos=False):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from mull.cli import bench
+from mull.cli.main import run_command
 from mull.errors import InvalidRequest
 
 
@@ -107,6 +108,13 @@ def test_defaults_are_llama_bench_s(llm: Timed, capsys: pytest.CaptureFixture[st
         (512, 0, 5),
         (0, 128, 5),
     ]
+
+
+def test_the_command_line(llm: Timed, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["bench", "m", "-p", "64,32", "-p", "8", "-n", "0", "-r", "1", "--json"]) == 0
+    assert [one["n_prompt"] for one in json.loads(capsys.readouterr().out)] == [64, 32, 8]
+    assert run_command(["bench", "m", "-p", "0", "-n", "0"]) == 1
+    assert "nothing to measure" in capsys.readouterr().err
 
 
 def test_the_context_holds_the_longest_test(monkeypatch: pytest.MonkeyPatch) -> None:

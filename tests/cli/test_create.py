@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from gguf_files import write_gguf
 from mull.cli import create
+from mull.cli.main import run_command
 from mull.errors import CorruptFile, ModelfileError, UnsupportedArchitecture
 from mull.registry.store import Store
 
@@ -86,6 +87,22 @@ def test_a_terminal_sees_the_bytes(
     assert "\rcopying tiny.gguf 100%" in capsys.readouterr().err
     create.command("one", str(tmp_path / "Modelfile"), quiet=True)
     assert capsys.readouterr().err == ""
+
+
+def test_the_command_line(
+    store: Store,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Modelfile").write_text("FROM ./tiny.gguf\nNONSENSE 1\n")
+    assert run_command(["create", "one", "-q"]) == 1
+    assert "(line 2, column 1)" in capsys.readouterr().err
+    (tmp_path / "Modelfile").write_text("FROM ./tiny.gguf\n")
+    assert run_command(["create", "one", "-q"]) == 0
+    assert [entry.name.short() for entry in store.list()] == ["one:latest"]
 
 
 @pytest.mark.parametrize("modelfile", ["absent", "."])

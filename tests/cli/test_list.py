@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from mull.cli import cp, rm
 from mull.cli import list as list_
+from mull.cli.main import run_command
 from mull.errors import InvalidName, ModelNotFound
 from mull.registry.bundled import POCKET, Bundled
 from mull.registry.manifest import CONFIG, MODEL, Layer, Manifest, ModelConfig
@@ -102,3 +105,25 @@ def test_the_bundled_model_is_listed_until_a_user_takes_its_name(
     add(store, "pocket", 10, 1_000_000_000)
     list_.command(as_json=True)
     assert [model["bundled"] for model in json.loads(capsys.readouterr().out)] == [False]
+
+
+def test_the_command_line(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    add(store, "one", 10, 1_000_000_000)
+    assert run_command(["cp", "one", "two"]) == 0
+    assert run_command(["rm", "one", "-q"]) == 0
+    assert run_command(["ls", "-q"]) == 0
+    assert capsys.readouterr().out == "copied 'one' to 'two'\ntwo:latest\n"
+    assert run_command(["rm", "oen"]) == 1
+    assert "model 'oen' not found" in capsys.readouterr().err
+
+
+def test_listing_imports_nothing_heavy(store: Store) -> None:
+    add(store, "one", 10, 1_000_000_000)
+    heavy = ["torch", "numpy", "gguf", "tokenizers", "jinja2", "huggingface_hub", "rich.table"]
+    code = (
+        "import sys; from mull.cli.main import run_command; assert run_command(['list']) == 0; "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "one:latest" in done.stdout

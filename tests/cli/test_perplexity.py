@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from mull.cli import perplexity
+from mull.cli.main import run_command
 from mull.errors import InvalidRequest
 
 VOCAB, BOS = 32, 31
@@ -69,6 +70,12 @@ def text(tmp_path: Path) -> Path:
     return tmp_path / "text"
 
 
+def use(monkeypatch: pytest.MonkeyPatch, llm: Scripted) -> None:
+    """Make the command load this model."""
+    monkeypatch.setattr(perplexity, "open_tokenizer", lambda model: llm.tokenizer)
+    monkeypatch.setattr(perplexity, "open_llm", lambda *args, **options: llm)
+
+
 @pytest.mark.parametrize("add_bos", [False, True])
 @pytest.mark.parametrize("num_ctx", [10, 25, 51])
 def test_every_window_is_scored_as_llama_perplexity_does(
@@ -79,7 +86,7 @@ def test_every_window_is_scored_as_llama_perplexity_does(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     llm = Scripted(add_bos=add_bos)
-    monkeypatch.setattr(perplexity, "open_llm", lambda *args, **options: llm)
+    use(monkeypatch, llm)
     ids = llm.tokenizer.encode(text.read_text().strip(), special=False)
     if add_bos:
         ids = [BOS, *ids]
@@ -101,7 +108,7 @@ def test_every_window_is_scored_as_llama_perplexity_does(
 def test_the_running_value_ends_in_the_result(
     text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(perplexity, "open_llm", lambda *args, **options: Scripted())
+    use(monkeypatch, Scripted())
     perplexity.command("m", text, num_ctx=40)
     running, result = capsys.readouterr().out.splitlines()
     assert running.startswith("[1]")
@@ -112,10 +119,22 @@ def test_the_running_value_ends_in_the_result(
 
 
 def test_a_short_text_says_how_long_it_must_be(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perplexity, "open_llm", lambda *args, **options: Scripted())
+    use(monkeypatch, Scripted())
     with pytest.raises(InvalidRequest, match="103 tokens, and windows of 52 need at least 104") as caught:
         perplexity.command("m", text, num_ctx=52)
     assert "--num-ctx 51" in str(caught.value.hint)
+
+
+def test_the_command_line(
+    text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(monkeypatch, Scripted())
+    assert run_command(["perplexity", "m", "--file", str(text), "-c", "40", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == 38
+    assert run_command(["perplexity", "m", "-f", str(text)]) == 1
+    assert "windows of 512 need at least 1024" in capsys.readouterr().err
+    assert run_command(["perplexity", "m", "-f", str(text), "-c", "3"]) == 1
+    assert "at least 4 tokens" in capsys.readouterr().err
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
@@ -131,6 +150,6 @@ def test_infinite_loss_is_no_number_in_json(
 ) -> None:
     llm = Scripted()
     monkeypatch.setattr(llm, "row", lambda ids, at: torch.full((VOCAB,), float("nan")))
-    monkeypatch.setattr(perplexity, "open_llm", lambda *args, **options: llm)
+    use(monkeypatch, llm)
     perplexity.command("m", text, num_ctx=10, as_json=True)
     assert json.loads(capsys.readouterr().out)["ppl"] is None

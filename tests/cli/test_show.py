@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gguf_files import write_gguf
 from mull.cli import create, show
+from mull.cli.main import run_command
 from mull.errors import InvalidRequest, ModelNotFound
 from mull.registry.store import Store
 
@@ -124,6 +125,15 @@ def test_json(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_two_parts_at_once_are_refused(model: Path) -> None:
     with pytest.raises(InvalidRequest, match="only one of '--license', '--modelfile'"):
         show.command(str(model), system=True, license_=True)
+
+
+def test_the_command_line(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["show", str(model), "--license"]) == 0
+    assert capsys.readouterr().out == "apache-2.0\n"
+    assert run_command(["show", str(model), "-v"]) == 0
+    assert "  Tensors\n" in capsys.readouterr().out
+    assert run_command(["show", str(model), "--license", "--template"]) == 1
+    assert "only one of '--license'" in capsys.readouterr().err
 
 
 def test_an_unknown_model_names_the_nearest(

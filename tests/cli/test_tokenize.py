@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from gguf_files import write_gguf
 from mull.cli import tokenize
+from mull.cli.main import run_command
 from mull.errors import InvalidRequest
 
 
@@ -111,6 +112,18 @@ def test_decode_shows_control_tokens_unless_asked_not_to(
     assert capsys.readouterr().out == "<s>ab<|sep|>\n"
     tokenize.command(model, ["257 256 259"], decode=True, no_special=True)
     assert capsys.readouterr().out == "ab\n"
+
+
+def test_the_command_line(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["tokenize", model, "ab", "--no-special", "--json"]) == 0
+    assert capsys.readouterr().out == "[256]\n"
+    assert run_command(["tokenize", model, "", "--no-special", "--json"]) == 0
+    assert capsys.readouterr().out == "[]\n"
+    (tmp_path / "text").write_bytes(b"ab\r\n")
+    assert run_command(["tokenize", model, "--file", str(tmp_path / "text"), "--count"]) == 0
+    assert capsys.readouterr().out == "4\n"
+    assert run_command(["tokenize", model, "--decode", "256", "195", "164"]) == 0
+    assert capsys.readouterr().out == "abä\n"
 
 
 @pytest.mark.parametrize("word", ["x", "1.5", "-1", "260", "1" * 30])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import tiny
 import torch
@@ -10,6 +12,7 @@ from mull.models.batch import Batch, Span
 from mull.models.cache import KVCache
 from mull.models.checkpoint.open import open_checkpoint
 from mull.models.load import Placement, architectures, load_model
+from safetensors.torch import load_file, save_file
 
 DEVICE = torch.device("cpu")
 LENGTHS = {"llama-dynamic": 48, "phi3-longrope": 96}
@@ -84,10 +87,27 @@ def test_sharded_safetensors_give_the_same_logits(tmp_path):
     torch.testing.assert_close(run(shards, ids, [12], 64), run(whole, ids, [12], 64), atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("prefix", ["language_model.model.", "model.language_model."])
+def test_the_text_part_of_a_gemma3_that_sees(prefix, tmp_path):
+    model = tiny.save("gemma3", tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    moved = {name.replace("model.", prefix, 1): tensor for name, tensor in tensors.items()}
+    moved["vision_tower.patch.weight"] = torch.ones(2)
+    save_file(moved, tmp_path / "model.safetensors")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": config}))
+    ids = prompt(30)
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0]
+    torch.testing.assert_close(run(tmp_path, ids, [30], 64), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_every_architecture_has_a_tiny_model():
     covered = {t.gguf for t in tiny.TINY.values()}
     assert set(architectures("gguf")) <= covered
-    covered = {"qwen3_moe" if t.hf == "Qwen3Moe" else t.hf.lower() for t in tiny.TINY.values()} | {"gemma3_text"}
+    covered = {"qwen3_moe" if t.hf == "Qwen3Moe" else t.hf.lower() for t in tiny.TINY.values()} | {
+        "gemma3_text"
+    }
     assert set(architectures("safetensors")) <= covered
 
 

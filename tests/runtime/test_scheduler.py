@@ -70,9 +70,7 @@ def test_answers_are_the_same_for_every_budget_and_chunk(alone, budget, chunk, r
 @pytest.mark.parametrize("budget", [5, 512])
 @pytest.mark.parametrize("reuse", [True, False])
 def test_answers_are_the_same_when_blocks_run_out(alone, num_blocks, budget, reuse):
-    engine = fakes.engine(
-        fakes.hashed(VOCAB), num_blocks=num_blocks, token_budget=budget, chunk=4, reuse=reuse
-    )
+    engine = fakes.engine(fakes.hashed(VOCAB), num_blocks=num_blocks, token_budget=budget, chunk=4, reuse=reuse)
     assert answers(engine) == alone
 
 
@@ -163,12 +161,11 @@ def test_the_oldest_goes_first_and_the_youngest_yields():
     assert sum(count for step in engine.runner.steps for name, count in step if name == "young") > 10
 
 
-def test_who_was_preempted_comes_before_later_arrivals_and_reports_no_progress_twice():
-    engine = fakes.engine(fakes.hashed(VOCAB), num_blocks=6, block_size=2)
+@pytest.mark.parametrize("reuse", [True, False])
+def test_who_was_preempted_comes_before_later_arrivals_and_reports_no_progress_twice(reuse):
+    engine = fakes.engine(fakes.hashed(VOCAB), num_blocks=6, block_size=2, chunk=1, reuse=reuse)
     for name in ("old", "young", "late"):
-        engine.submit(
-            Request((1, 2, 3) if name == "old" else (4, 5, 6), SamplingParams(max_tokens=8), id=name)
-        )
+        engine.submit(Request((1, 2, 3) if name == "old" else (4, 5, 6), SamplingParams(max_tokens=8), id=name))
     outputs = []
     while engine.has_work:
         outputs += engine.step()
@@ -176,7 +173,9 @@ def test_who_was_preempted_comes_before_later_arrivals_and_reports_no_progress_t
     assert [output.request_id for output in outputs if output.finish] == ["old", "young", "late"]
     young = [output for output in outputs if output.request_id == "young"]
     assert sum(count for step in engine.runner.steps for name, count in step if name == "young") > 10
-    assert {(output.num_computed, output.num_cached) for output in young} == {(3, 0)}
+    done = [output.num_computed for output in young]
+    assert done == sorted(done)
+    assert {output.num_cached for output in young} == {0}
 
 
 def test_a_prompt_is_reused_while_its_first_request_is_still_computing_it():
