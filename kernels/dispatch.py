@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib import import_module
 from typing import Any, TypeVar
 
 Kernel = Callable[..., Any]
@@ -35,7 +34,6 @@ def kernel(op: str, dtype: str = ANY, device: str = ANY) -> Callable[[F], F]:
 @cache
 def find(op: str, dtype: str = ANY, device: str = ANY) -> Kernel:
     """Return the most specific kernel; raises LookupError for an operation that nobody registered."""
-    import_module(".reference", __package__)
     for key in ((op, dtype, device), (op, dtype, ANY), (op, ANY, device), (op, ANY, ANY)):
         if key in _TABLE:
             return _TABLE[key]
@@ -44,5 +42,4 @@ def find(op: str, dtype: str = ANY, device: str = ANY) -> Kernel:
 
 def table() -> dict[tuple[str, str, str], Kernel]:
     """Return a copy of the whole table, for the tests and for `--verbose`."""
-    import_module(".reference", __package__)
     return dict(_TABLE)

@@ -176,7 +176,7 @@ def _rope(scaling: Mapping[str, Any], config: Mapping[str, Any], head_dim: int, 
         factor = context / int(original) if original and kind == "longrope" else 1.0
     return RopeConfig(
         theta=read.number("rope_theta", outer.number("rope_theta", 10000.0)),
-        dim=int(head_dim * partial),
+        dim=int(head_dim * partial + 1e-6),
         kind=kind,
         factor=float(factor),
         original_context=int(original or context),

@@ -60,13 +60,18 @@ def neutral_config(metadata: Mapping[str, object]) -> dict[str, object]:
     config: dict[str, object] = {"model_type": architecture}
     config |= {name: value(key) for key, name in _RENAMED.items() if value(key) is not None}
     scaling = {name: value(key) for key, name in _SCALING.items() if value(key) is not None}
+    if "factor" not in scaling and value("rope.scale_linear"):
+        scaling["factor"] = value("rope.scale_linear")
     kind = value("rope.scaling.type")
+    if kind is None and "factor" in scaling:
+        kind = "linear"
     if kind is not None:
         scaling["rope_type"] = kind
     dimensions, head_dim = value("rope.dimension_count"), value("attention.key_length")
     if isinstance(dimensions, int) and isinstance(head_dim, int) and 0 < dimensions < head_dim:
         scaling["partial_rotary_factor"] = dimensions / head_dim
     config["rope_parameters"] = scaling
+    config |= _windowed_layers(value("attention.sliding_window_pattern"))
     if not head_dim and isinstance(dimensions, int):
         config |= _head_dim_from_rotary(config, dimensions)
     vocabulary = metadata.get("tokenizer.ggml.tokens")
@@ -76,6 +81,13 @@ def neutral_config(metadata: Mapping[str, object]) -> dict[str, object]:
     if size is not None:
         config["vocab_size"] = size
     return config
+
+
+def _windowed_layers(pattern: object | None) -> dict[str, object]:
+    """Return which layers the window holds in: a flag per layer, or every how many layers one is full."""
+    if isinstance(pattern, list | tuple):
+        return {"layer_types": ["sliding_attention" if windowed else "full_attention" for windowed in pattern]}
+    return {} if pattern is None else {"sliding_window_pattern": pattern}
 
 
 def _head_dim_from_rotary(config: Mapping[str, object], dimensions: int) -> dict[str, object]:

@@ -129,6 +129,7 @@ def typical_p(candidates: Candidates, params: SamplingParams) -> Candidates:
 
 def top_p(candidates: Candidates, params: SamplingParams) -> Candidates:
     """Keep the fewest of the highest candidates that together hold at least p."""
+    candidates = candidates.on_host()
     logits = candidates.logits
     total = float(logits.double().logsumexp(-1))
     if not candidates.is_sorted:

@@ -31,10 +31,13 @@ class LogitBias:
     def __init__(self, bias: Mapping[int, float]) -> None:
         self._ids = torch.tensor(list(bias), dtype=torch.long)
         self._bias = torch.tensor(list(bias.values()), dtype=torch.float32)
+        # The device and the vocabulary's size that the two tensors are cut to.
+        self._fits: tuple[torch.device, int] | None = None
 
     def apply(self, logits: Tensor) -> Tensor:
         """Return the logits [vocab] with the bias added."""
-        if self._ids.device != logits.device or int(self._ids.max()) >= logits.shape[0]:
+        if self._fits != (logits.device, logits.shape[0]):
+            self._fits = (logits.device, logits.shape[0])
             known = self._ids < logits.shape[0]
             self._ids, self._bias = self._ids[known].to(logits.device), self._bias[known].to(logits.device)
         return add_bias(logits, self._ids, self._bias)

@@ -76,6 +76,6 @@ class Sampler:
 
 def inverse_cdf(logits: Tensor, uniform: float) -> int:
     """Return the position in logits [n] where the cumulative probability passes `uniform`, in [0, 1)."""
-    held = logits.double().softmax(-1).cumsum(-1).cpu()
+    held = logits.cpu().double().softmax(-1).cumsum(-1)
     # The sum may not be exactly 1. What lies beyond the target has a probability: no banned token wins.
     return int(torch.searchsorted(held, uniform * float(held[-1]), right=True))

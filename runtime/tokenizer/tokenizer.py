@@ -93,11 +93,15 @@ class Tokenizer:
     def stream(self, *, skip_special: bool = False, continuing: bool = False) -> TextStream:
         """Return a decoder for ids that come one by one; continuing: they follow other text directly."""
         drop_space = self._frame.drop_space and not continuing
-        return TextStream(self, skip_special=skip_special, drop_space=drop_space)
+        token_bytes = self._plain_bytes if skip_special else self.token_bytes
+        return TextStream(token_bytes, drop_space=drop_space)
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the exact bytes a token stands for; nothing for ids beyond the vocabulary."""
         return self._vocabulary.token_bytes(token_id)
+
+    def _plain_bytes(self, token_id: int) -> bytes:
+        return b"" if self.is_special(token_id) else self.token_bytes(token_id)
 
     def token_text(self, token_id: int) -> str:
         """Return a token as the vocabulary spells it; nothing for ids beyond the vocabulary."""

@@ -7,7 +7,6 @@ import random
 
 import pytest
 import torch
-
 from mull.runtime.sampling.filters import Candidates, apply_filters
 from mull.runtime.sampling.params import SamplingParams
 from mull.runtime.sampling.processors import Penalties

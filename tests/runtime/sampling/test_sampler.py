@@ -40,6 +40,11 @@ def test_greedy_heeds_bias_and_penalties_but_no_other_filter():
     assert Sampler().draw(logits, sequence(biased)) == 0
 
 
+def test_a_bias_beyond_the_vocabulary_has_no_effect_however_often():
+    seq = sequence(SamplingParams(temperature=0, logit_bias={1000: 9.0}))
+    assert [Sampler().draw(torch.tensor([1.0, 2.0]), seq) for _ in range(3)] == [1, 1, 1]
+
+
 def test_ignored_end_of_generation_ids_are_banned():
     logits = torch.tensor([1.0, 9.0, 8.0])
     params = SamplingParams(temperature=0, ignore_eos=True, logit_bias={1: 50.0})
