@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import NoReturn
 
 from ..errors import MullError
+from .signals import INTERRUPTED, end_anywhere, end_in_order
 
-USAGE, INTERRUPTED, NO_READER, TERMINATED = 2, 130, 141, 143
-"""Exit codes; the last three are what a shell reports for SIGINT, SIGPIPE and SIGTERM."""
+USAGE, NO_READER = 2, 141
+"""Exit codes: a wrong command line, and what a shell reports for SIGPIPE."""
 
 
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
-    signal.signal(signal.SIGTERM, _terminate)
+    end_in_order()
     code = 0
     try:
         try:
@@ -29,9 +29,7 @@ def main() -> NoReturn:
     except OSError as error:
         _abandon_output()
         code = code or _fail(_reason(error))
-    # Nothing is left to clean up: from here on a signal may simply end the process.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_anywhere()
     sys.exit(code)
 
 
@@ -88,12 +86,6 @@ def _prepare_streams() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    """End through every `with` and `finally`; a second SIGTERM ends at once."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    raise SystemExit(TERMINATED)
 
 
 def _fail(message: str, hint: str | None = None, *, code: int = 1) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InvalidRequest
+from .opening import open_llm
 from .options import LoadFlags, Model, OutputFlags, ReplyFlags, SamplingFlags, with_groups
 from .terminal import Terminal, is_tty
 
@@ -94,29 +95,6 @@ def read_prompt(words: list[str] | None, *, raw: bool) -> str | None:
     if not text.strip() and not (raw and text):
         raise InvalidRequest("no prompt", field="prompt", hint='llm run MODEL "your question"')
     return text
-
-
-def open_llm(model: str, loading: LoadFlags, terminal: Terminal, *, quiet: bool) -> LLM:
-    """Load a model and show how far it has come."""
-    from ..registry.target import find_target
-    from .progress import BYTES, ProgressLine
-
-    # A wrong name is told at once; what comes next takes a second for torch alone.
-    find_target(model)
-    progress = ProgressLine(terminal, "loading", BYTES, enabled=not quiet)
-    progress.announce()
-    try:
-        from ..llm import LLM, LoadOptions
-
-        options = LoadOptions(
-            dtype=loading.dtype,
-            device=loading.device,
-            num_ctx=loading.num_ctx,
-            threads=loading.threads or None,
-        )
-        return LLM.open(model, options, progress=progress.update)
-    finally:
-        progress.clear()
 
 
 class _Report:

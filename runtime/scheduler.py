@@ -27,11 +27,6 @@ class Step:
         """Return the sequences of this step."""
         return [sequence for sequence, _ in self.items]
 
-    @property
-    def num_tokens(self) -> int:
-        """Return how many tokens this step computes."""
-        return sum(count for _, count in self.items)
-
 
 class Scheduler:
     """Decides what each step computes and settles what came of it; a step costs O(running sequences).

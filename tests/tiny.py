@@ -145,6 +145,25 @@ TINY: dict[str, Tiny] = {
         },
     ),
     "olmo2": Tiny("Olmo2", "olmo2"),
+    "olmo3": Tiny(
+        "Olmo3",
+        "olmo2",
+        {
+            "num_hidden_layers": 5,
+            "sliding_window": 16,
+            "rope_parameters": {
+                "full_attention": {
+                    "rope_type": "yarn",
+                    "rope_theta": 10000.0,
+                    "factor": 8.0,
+                    "original_max_position_embeddings": 32,
+                    "beta_fast": 32.0,
+                    "beta_slow": 1.0,
+                },
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            },
+        },
+    ),
     "granite": Tiny(
         "Granite",
         "granite",
@@ -282,14 +301,18 @@ def write_gguf(model: torch.nn.Module, arch: str, path: Path) -> Path:
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
     _add_rope(writer, config, head_dim)
-    if getattr(config, "sliding_window", None):
+    if getattr(config, "sliding_window", None) and arch != "llama":
         writer.add_sliding_window(config.sliding_window)
+        if arch == "olmo2":
+            writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in config.layer_types])
     if arch == "gemma2":
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
-    if arch == "qwen3moe":
-        writer.add_expert_count(config.num_experts)
+    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
+    if experts:
+        writer.add_expert_count(experts)
         writer.add_expert_used_count(config.num_experts_per_tok)
+    if arch == "qwen3moe":
         writer.add_expert_feed_forward_length(config.moe_intermediate_size)
     if arch == "granite":
         writer.add_embedding_scale(config.embedding_multiplier)

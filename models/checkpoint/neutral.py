@@ -87,6 +87,8 @@ def _windowed_layers(pattern: object | None) -> dict[str, object]:
     """Return which layers the window holds in: a flag per layer, or every how many layers one is full."""
     if isinstance(pattern, list | tuple):
         return {"layer_types": ["sliding_attention" if windowed else "full_attention" for windowed in pattern]}
+    if pattern is not None and not isinstance(pattern, int):
+        raise CorruptFile(f"the file's attention.sliding_window_pattern is {pattern!r}")
     return {} if pattern is None else {"sliding_window_pattern": pattern}
 
 

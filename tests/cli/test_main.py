@@ -155,6 +155,19 @@ def test_signals_end_a_run_quietly(endless: subprocess.Popen[str], number: int, 
     assert (endless.returncode, err) == (code, "")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_import_cannot_swallow_a_signal(number: int, code: int) -> None:
+    program = (
+        "import os\nfrom mull.cli.signals import ending_at_once\n"
+        "with ending_at_once(lambda: os.write(1, b'clean')):\n"
+        f"  try: os.kill(os.getpid(), {int(number)})\n"
+        "  except BaseException: pass\n"
+        "print('still here')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "clean", "")
+
+
 def test_a_closed_pipe_ends_a_run_quietly(endless: subprocess.Popen[str]) -> None:
     assert endless.stdout is not None
     assert endless.stderr is not None
@@ -223,8 +236,8 @@ def test_a_chat_in_a_real_terminal() -> None:
         _wait_for(ours, "more and more")
         os.write(ours, b"\x03")
         _wait_for(ours, ">>> ")
-        os.write(ours, b"\x03")
-        _wait_for(ours, "leaves.")
+        # A Ctrl-C in the instant before readline listens is only seen with the next key.
+        _wait_for(ours, "leaves.", typing=b"\x03")
         os.write(ours, b"/bye\r")
         assert process.wait(timeout=60) == 0
     finally:
@@ -240,8 +253,15 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def _wait_for(terminal: int, text: str) -> None:
+def _wait_for(terminal: int, text: str, typing: bytes = b"") -> None:
+    """Read until a text comes; `typing` is typed first, and again while nothing happens."""
     seen = ""
+    waits = 0
+    os.write(terminal, typing)
     while text not in seen:
-        assert select.select([terminal], [], [], 60)[0], f"waited for {text!r}, saw {seen[-500:]!r}"
+        if not select.select([terminal], [], [], 2)[0]:
+            waits += 1
+            assert waits < 30, f"waited for {text!r}, saw {seen[-500:]!r}"
+            os.write(terminal, typing)
+            continue
         seen = seen[-1000:] + os.read(terminal, 4096).decode(errors="replace")

@@ -12,7 +12,7 @@ import pytest
 from fake_llm import USAGE, FakeLLM
 from mull.chat.message import Message
 from mull.chat.stream import Done, Reasoning, Text
-from mull.cli import chat_lines, main, run, terminal
+from mull.cli import chat_lines, main, opening, run, terminal
 from mull.cli.options import LoadFlags
 from mull.cli.statistics import Reply, go_duration, statistics
 from mull.cli.terminal import Terminal
@@ -158,7 +158,7 @@ def test_loading_options_are_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path
     opened: list[tuple[str, waist.LoadOptions]] = []
     monkeypatch.setattr(waist.LLM, "open", lambda name, options, progress: opened.append((name, options)))
     flags = LoadFlags(num_ctx=32768, threads=0, device="cpu", dtype="f32")
-    run.open_llm(str(tmp_path / "m.gguf"), flags, Terminal.detect(), quiet=True)
+    opening.open_llm(str(tmp_path / "m.gguf"), flags, Terminal.detect(), quiet=True)
     ((_, options),) = opened
     assert options == waist.LoadOptions(dtype="f32", device="cpu", num_ctx=32768, threads=None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -100,12 +100,13 @@ class Peer:
         self.clear()
         return self.feed(ids)
 
-    def greedy(self, prompt: Sequence[int], count: int) -> Greedy:
-        """Continue the prompt by `count` of the likeliest tokens, through end-of-text tokens too."""
+    def greedy(self, prompt: Sequence[int], count: int, banned: Collection[int] = ()) -> Greedy:
+        """Continue the prompt by `count` of the likeliest tokens that are not banned."""
         ids: list[int] = []
         margins: list[float] = []
         last = self.logits(prompt)[-1]
         for _ in range(count):
+            last[list(banned)] = -np.inf
             second, first = np.partition(last, -2)[-2:]
             margins.append(float(first - second))
             ids.append(int(last.argmax()))
@@ -129,14 +130,32 @@ class Peer:
         return [self.native.llama_vocab_bos(self.vocab)]
 
 
-def quantize(source: Path, target: Path, file_type: str, *, pure: bool = False) -> Path:
-    """Write `source` (F32) in a file type such as "Q4_K_M"."""
+def quantize(source: Path, target: Path, file_type: str, *, importance: bool = False) -> Path:
+    """Write `source` in a file type such as "Q4_K_M"; "F32" dequantizes.
+
+    importance: weigh every column alike, but explicitly, as the types below 3 bits demand.
+    """
     native = library()
     params = native.llama_model_quantize_default_params()
     name = "ALL_F32" if file_type == "F32" else f"MOSTLY_{file_type}"
     params.ftype = getattr(native, f"LLAMA_FTYPE_{name}")
     params.nthread = 1
-    params.pure = pure
     params.allow_requantize = True
+    if importance:
+        params.imatrix = _equal_importance(source)
     assert native.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)) == 0
     return target
+
+
+def _equal_importance(path: Path) -> ctypes.Array[ctypes.Structure]:
+    """Return a weight of one for every column of every matrix, ended by an empty entry."""
+    from gguf import GGUFReader
+
+    entries = []
+    for tensor in GGUFReader(path).tensors:
+        columns, *rows = tensor.shape.tolist()
+        if rows:
+            size = columns * (rows[1] if len(rows) > 1 else 1)
+            ones = (ctypes.c_float * size)(*[1.0] * size)
+            entries.append(library().llama_model_imatrix_data(tensor.name.encode(), ones, size))
+    return (library().llama_model_imatrix_data * (len(entries) + 1))(*entries)

@@ -70,7 +70,9 @@ def test_answers_are_the_same_for_every_budget_and_chunk(alone, budget, chunk, r
 @pytest.mark.parametrize("budget", [5, 512])
 @pytest.mark.parametrize("reuse", [True, False])
 def test_answers_are_the_same_when_blocks_run_out(alone, num_blocks, budget, reuse):
-    engine = fakes.engine(fakes.hashed(VOCAB), num_blocks=num_blocks, token_budget=budget, chunk=4, reuse=reuse)
+    engine = fakes.engine(
+        fakes.hashed(VOCAB), num_blocks=num_blocks, token_budget=budget, chunk=4, reuse=reuse
+    )
     assert answers(engine) == alone
 
 
@@ -165,7 +167,9 @@ def test_the_oldest_goes_first_and_the_youngest_yields():
 def test_who_was_preempted_comes_before_later_arrivals_and_reports_no_progress_twice(reuse):
     engine = fakes.engine(fakes.hashed(VOCAB), num_blocks=6, block_size=2, chunk=1, reuse=reuse)
     for name in ("old", "young", "late"):
-        engine.submit(Request((1, 2, 3) if name == "old" else (4, 5, 6), SamplingParams(max_tokens=8), id=name))
+        engine.submit(
+            Request((1, 2, 3) if name == "old" else (4, 5, 6), SamplingParams(max_tokens=8), id=name)
+        )
     outputs = []
     while engine.has_work:
         outputs += engine.step()

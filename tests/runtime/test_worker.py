@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import threading
 from collections.abc import Callable
 
@@ -130,6 +132,27 @@ def leave_by_dropping(worker: Worker) -> None:
     next(stream)
     del stream
     gc.collect()
+
+
+def test_a_real_interrupt_while_waiting_ends_the_request_and_the_worker_serves_on():
+    class Interrupting(fakes.FakeRunner):
+        def run(self, step: Step):
+            if len(self.steps) == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().run(step)
+
+    engine = make(Interrupting(fakes.hashed(23), 4096, 4))
+
+    def chat() -> None:
+        with worker.submit(Request((1,), ENDLESS)) as stream:
+            for _ in stream:
+                pass
+
+    with Worker(engine) as worker:
+        with pytest.raises(KeyboardInterrupt):
+            chat()
+        assert idle(worker, engine)
+        assert len(fakes.tokens_of(list(worker.submit(Request((2,), SamplingParams(max_tokens=3)))))) == 3
 
 
 @pytest.mark.parametrize("leave", [leave_by_close, leave_by_interrupt, leave_by_dropping])
