@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .chat.families.detect import detect
 from .chat.message import Message
-from .chat.options import Sourced, from_user, merge, model_defaults, our_defaults, sampling_params
+from .chat.options import OPTIONS, Sourced, from_user, merge, model_defaults, our_defaults, sampling_params
 from .chat.request import ChatRequest
 from .chat.session import Prompt, Session
 from .chat.stream import Done, Event, Progress, StreamParser, Usage
@@ -66,7 +66,7 @@ class LLM:
         self.name = name
         self.checkpoint = open_checkpoint(target.path)
         self.contents = target.contents
-        self.threads = options.threads or physical_cores()
+        self.threads = options.threads or self._parameter("num_thread") or physical_cores()
         torch.set_num_threads(self.threads)
         self.device = choose_device(options.device)
         self.tokenizer = load_tokenizer(self.checkpoint)
@@ -111,6 +111,21 @@ class LLM:
     def context_length(self) -> int:
         """The most tokens that a conversation may have."""
         return self.plan.context_length
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about this load before relying on it; often nothing."""
+        notes = []
+        own = model_config(self.checkpoint).max_positions
+        if self.plan.limited_by:
+            notes.append(f"the context is {self.context_length} of the model's {own} tokens, for want of memory")
+        if not self.plan.hold:
+            notes.append("the weights do not fit into memory unpacked; they are unpacked at each use, slowly")
+        known = {*OPTIONS, "num_ctx", "num_thread"}
+        unused = [name for name in (self.contents.parameters if self.contents else ()) if name not in known]
+        if unused:
+            notes.append(f"of the Modelfile's parameters these have no effect yet: {', '.join(unused)}")
+        return notes
 
     @property
     def backend(self) -> str:
@@ -178,10 +193,13 @@ class LLM:
     ) -> None:
         self.close()
 
+    def _parameter(self, name: str) -> int | None:
+        """Return a size that the Modelfile sets; None if it sets none."""
+        value = self.contents.parameters.get(name) if self.contents is not None else None
+        return value if isinstance(value, int) and value > 0 else None
+
     def _plan(self, num_ctx: int | None) -> MemoryPlan:
-        if num_ctx is None and self.contents is not None:
-            wanted = self.contents.parameters.get("num_ctx")
-            num_ctx = wanted if isinstance(wanted, int) and wanted > 0 else None
+        num_ctx = num_ctx or self._parameter("num_ctx")
         config = model_config(self.checkpoint)
         return plan_memory(self.checkpoint, config, self.dtype, available_memory(self.device), num_ctx)
 
@@ -304,7 +322,7 @@ def _defaults(checkpoint: Checkpoint, contents: Contents | None) -> dict[str, So
     source = "gguf" if checkpoint.format == "gguf" else "generation_config"
     layers = [our_defaults(), model_defaults(checkpoint.generation, source)]
     if contents is not None:
-        known = {k: v for k, v in contents.parameters.items() if k in layers[0]}
+        known = {k: v for k, v in contents.parameters.items() if k in OPTIONS}
         layers.append(from_user(known, "modelfile"))
     merged = merge(*layers)
     try:

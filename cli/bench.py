@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InvalidRequest
-from .loading import ComputeFlags, open_llm
-from .options import Model, with_groups
+from ..settings import load_settings
+from .opening import open_llm
+from .options import ComputeFlags, Model, with_groups
+from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..llm import LLM
@@ -83,7 +85,8 @@ def command(
     tests = flags.plan()
     num_ctx = max(test.num_tokens + test.depth for test in tests)
     results = []
-    with open_llm(model, num_ctx, load, quiet=quiet) as llm:
+    terminal = Terminal.detect(color=load_settings().color)
+    with open_llm(model, load, terminal, num_ctx=num_ctx, quiet=quiet) as llm:
         facts = describe(llm)
         table = Table(facts)
         if not as_json:

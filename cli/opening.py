@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .options import LoadFlags
+from .options import ComputeFlags
 from .progress import BYTES, ProgressLine
 from .signals import ending_at_once
 from .terminal import Terminal
@@ -13,10 +13,18 @@ if TYPE_CHECKING:
     from ..llm import LLM
 
 
-def open_llm(model: str, loading: LoadFlags, terminal: Terminal, *, quiet: bool = False) -> LLM:
-    """Load a model. Raises ModelNotFound before torch is imported, which takes a second."""
+def open_llm(
+    model: str,
+    flags: ComputeFlags,
+    terminal: Terminal,
+    *,
+    num_ctx: int | None = None,
+    quiet: bool = False,
+) -> LLM:
+    """Load a model. Raises InvalidRequest and ModelNotFound before torch is imported, which takes a second."""
     from ..registry.target import find_target
 
+    flags.check()
     find_target(model)
     progress = ProgressLine(terminal, "loading", BYTES, enabled=not quiet)
     progress.announce()
@@ -25,10 +33,10 @@ def open_llm(model: str, loading: LoadFlags, terminal: Terminal, *, quiet: bool 
             from ..llm import LLM, LoadOptions
 
         options = LoadOptions(
-            dtype=loading.dtype,
-            device=loading.device,
-            num_ctx=loading.num_ctx,
-            threads=loading.threads or None,
+            dtype=flags.dtype,
+            device=flags.device,
+            num_ctx=num_ctx,
+            threads=flags.threads or None,
         )
         return LLM.open(model, options, progress=progress.update)
     finally:

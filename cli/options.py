@@ -110,21 +110,31 @@ class SamplingFlags:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadFlags:
-    """How a model is loaded; None is automatic."""
+class ComputeFlags:
+    """What a model computes with; None is automatic."""
 
-    num_ctx: Annotated[
-        int | None, _loading("--num-ctx -c", "The context, in tokens, such as 4096 or 32K.", _COUNT)
-    ] = None
     threads: Annotated[int | None, _loading("--threads -t", "CPU threads; 0: one per core.", "NUMBER")] = None
     device: Annotated[Device, _loading("--device", "Where to compute.")] = "auto"
     dtype: Annotated[ComputeType, _loading("--dtype", "The type to compute in.")] = "auto"
 
     def check(self) -> None:
         """Raise InvalidRequest for a number that makes no sense."""
+        check_threads(self.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFlags(ComputeFlags):
+    """How a model is loaded to talk to it."""
+
+    num_ctx: Annotated[
+        int | None, _loading("--num-ctx -c", "The context, in tokens, such as 4096 or 32K.", _COUNT)
+    ] = None
+
+    def check(self) -> None:
+        """Raise InvalidRequest for a number that makes no sense."""
+        check_threads(self.threads)
         if self.num_ctx is not None and self.num_ctx < 1:
             raise InvalidRequest(f"the context must be at least 1 token, not {self.num_ctx}", field="num_ctx")
-        check_threads(self.threads)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InvalidRequest
+from ..settings import load_settings
 from .inputs import read_text
-from .loading import ComputeFlags, open_llm
-from .options import Model, parse_count, with_groups
+from .opening import open_llm
+from .options import ComputeFlags, Model, parse_count, with_groups
+from .terminal import Terminal
 from .tokenize import open_tokenizer
 
 if TYPE_CHECKING:
@@ -63,7 +65,8 @@ def command(
     # The text is cut before the model is loaded, which can take long.
     windows = cut_windows(open_tokenizer(model), text, size)
     score = Score()
-    with open_llm(model, size, load, quiet=quiet) as llm:
+    terminal = Terminal.detect(color=load_settings().color)
+    with open_llm(model, load, terminal, num_ctx=size, quiet=quiet) as llm:
         out = sys.stderr if as_json else sys.stdout
         shown = not quiet and (not as_json or sys.stderr.isatty())
         for number, window in enumerate(windows, 1):

@@ -62,7 +62,10 @@ def command(
         quiet=output.quiet,
         silent=output.as_json,
     )
-    with open_llm(model, loading, terminal, quiet=output.quiet) as llm:
+    with open_llm(model, loading, terminal, num_ctx=loading.num_ctx, quiet=output.quiet) as llm:
+        if not output.quiet:
+            for note in llm.notes:
+                print(f"note: {note}", file=terminal.err)
         report = _Report(llm, terminal, options, loading, output)
         conversation = Conversation(llm, terminal, manner)
         if text is None:

@@ -27,6 +27,7 @@ class FakeLLM:
         self.name = "fake"
         self.backend = "cpu float32 (fake)"
         self.context_length = 2048
+        self.notes: list[str] = []
         self.contents = SimpleNamespace(parameters={"num_ctx": 2048})
         self.defaults = {**our_defaults(), "temperature": Sourced(0.6, "gguf")}
         self.requests: list[ChatRequest] = []

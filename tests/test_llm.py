@@ -127,6 +127,7 @@ def test_weights_that_do_not_fit_are_dequantized_per_use(gguf, model, monkeypatc
     monkeypatch.setattr("mull.runtime.memory.WEIGHTS_SHARE", 0.0)
     with LLM.open(str(gguf)) as llm:
         assert not llm.plan.hold
+        assert "unpacked at each use" in llm.notes[0]
         assert reply(llm, greedy("abc"))[1].token_ids == reply(model, greedy("abc"))[1].token_ids
 
 
@@ -152,7 +153,7 @@ def test_an_unsupported_architecture_names_the_supported(tmp_path):
 
 def test_defaults_say_where_they_come_from(tmp_path, gguf):
     settings = load_settings({"MULL_MODELS": str(tmp_path / "store"), "HOME": str(tmp_path)})
-    modelfile = f"FROM {gguf}\nPARAMETER top_k 7\nPARAMETER num_ctx 128\nSYSTEM be brief\n"
+    modelfile = f"FROM {gguf}\nPARAMETER top_k 7\nPARAMETER num_ctx 128\nPARAMETER think_budget 9\nSYSTEM be brief\n"
     store = Store(settings.models_dir)
     create(
         store,
@@ -165,6 +166,7 @@ def test_defaults_say_where_they_come_from(tmp_path, gguf):
         assert (llm.defaults["top_k"].value, llm.defaults["top_k"].source) == (7, "modelfile")
         assert llm.defaults["temperature"].source == "mull"
         assert llm.context_length == 128
+        assert llm.notes == ["of the Modelfile's parameters these have no effect yet: think_budget"]
         _, done = reply(llm, ChatRequest(messages=(Message("user", "a"),), options={"num_predict": 2}))
         assert done.usage.prompt_tokens > len("be brief")
 

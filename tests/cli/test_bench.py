@@ -120,7 +120,7 @@ def test_the_command_line(llm: Timed, capsys: pytest.CaptureFixture[str]) -> Non
 def test_the_context_holds_the_longest_test(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def open_llm(model: str, num_ctx: int, *rest: object, **options: object) -> Timed:
+    def open_llm(*given: object, num_ctx: int, quiet: bool) -> Timed:
         asked.append(num_ctx)
         return Timed()
 

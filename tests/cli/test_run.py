@@ -158,7 +158,7 @@ def test_loading_options_are_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path
     opened: list[tuple[str, waist.LoadOptions]] = []
     monkeypatch.setattr(waist.LLM, "open", lambda name, options, progress: opened.append((name, options)))
     flags = LoadFlags(num_ctx=32768, threads=0, device="cpu", dtype="f32")
-    opening.open_llm(str(tmp_path / "m.gguf"), flags, Terminal.detect(), quiet=True)
+    opening.open_llm(str(tmp_path / "m.gguf"), flags, Terminal.detect(), num_ctx=flags.num_ctx, quiet=True)
     ((_, options),) = opened
     assert options == waist.LoadOptions(dtype="f32", device="cpu", num_ctx=32768, threads=None)
 
