@@ -18,8 +18,15 @@ from .chat.request import ChatRequest
 from .chat.session import Prompt, Session
 from .chat.stream import Done, Event, Progress, StreamParser, Usage
 from .chat.template import Template
-from .errors import ContextExceeded, InvalidRequest, NotSupported, TokenizerError
-from .kernels.device import available_memory, choose_device, choose_dtype, physical_cores
+from .errors import ContextExceeded, InvalidRequest, NotSupported, TemplateError, TokenizerError
+from .kernels.device import (
+    available_memory,
+    choose_device,
+    choose_dtype,
+    choose_threads,
+    maps_files,
+    synchronize,
+)
 from .models.cache import KVCache
 from .models.checkpoint.base import Checkpoint
 from .models.checkpoint.open import open_checkpoint
@@ -66,11 +73,11 @@ class LLM:
         self.name = name
         self.checkpoint = open_checkpoint(target.path)
         self.contents = target.contents
-        self.threads = options.threads or self._parameter("num_thread") or physical_cores()
+        self.threads = choose_threads(options.threads or self._parameter("num_thread"))
         torch.set_num_threads(self.threads)
         self.device = choose_device(options.device)
         self.tokenizer = load_tokenizer(self.checkpoint)
-        self.template = _template(self.checkpoint, self.contents, self.tokenizer)
+        self.template, self._template_error = _template(self.checkpoint, self.contents, self.tokenizer)
         self.family = detect(
             self.template.source if self.template else None,
             self.tokenizer.token_id,
@@ -80,9 +87,9 @@ class LLM:
         self.defaults = _defaults(self.checkpoint, self.contents)
         self._session = Session(self.template, self.family, self.tokenizer)
         self.dtype = choose_dtype(options.dtype, _main_type(self.checkpoint), self.device)
-        config = model_config(self.checkpoint)
+        self.config = model_config(self.checkpoint)
+        self._check_vocabulary()
         self.plan = self._plan(options.num_ctx)
-        self._check_vocabulary(config.vocab_size)
         placement = Placement(self.device, self.dtype, self.plan.hold)
         self._model = load_model(
             self.checkpoint, placement, self.context_length, _counted(self.checkpoint, progress)
@@ -116,9 +123,11 @@ class LLM:
     def notes(self) -> list[str]:
         """What a user should know about this load before relying on it; often nothing."""
         notes = []
-        own = model_config(self.checkpoint).max_positions
         if self.plan.limited_by:
-            notes.append(f"the context is {self.context_length} of the model's {own} tokens, for want of memory")
+            notes.append(
+                f"the context is {self.context_length} of the model's {self.config.max_positions} tokens, "
+                "for want of memory"
+            )
         if not self.plan.hold:
             notes.append("the weights do not fit into memory unpacked; they are unpacked at each use, slowly")
         known = {*OPTIONS, "num_ctx", "num_thread"}
@@ -137,9 +146,12 @@ class LLM:
 
         Raises InvalidRequest, ContextExceeded, NotSupported or TemplateError before the first event.
         """
+        if request.raw is None and self._template_error is not None:
+            raise self._template_error
         request = self._with_model_messages(request)
         options = merge(self.defaults, from_user(request.options, "request"))
         prompt = self._session.prompt(request)
+        self._check_ids(prompt.ids)
         self._check_length(prompt)
         stream = self._worker.submit(
             Request(
@@ -152,6 +164,7 @@ class LLM:
 
     def logits(self, ids: Sequence[int], first: int = 0) -> Tensor:
         """Compute one window on its own; returns float32 logits [len(ids) - first, vocab] of ids[first:]."""
+        self._check_ids(ids)
         if len(ids) > self.context_length:
             raise ContextExceeded(f"{len(ids)} tokens do not fit into a context of {self.context_length}")
         return self._worker.run_exclusive(
@@ -163,7 +176,7 @@ class LLM:
         size = depth + prompt + generate
         if size > self.context_length:
             raise ContextExceeded(f"{size} tokens do not fit into a context of {self.context_length}")
-        ids = random.Random(0).choices(range(self.tokenizer.vocab_size), k=size)
+        ids = random.Random(0).choices(range(self.config.vocab_size), k=size)
 
         def run() -> float:
             cache = self._scratch_cache(size)
@@ -174,8 +187,7 @@ class LLM:
                 run_alone(self._model, cache, ids[depth : depth + prompt], prompt - 1, start=depth)
             for at in range(depth + prompt, size):
                 run_alone(self._model, cache, ids[at : at + 1], 0, start=at)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            synchronize(self.device)
             return time.perf_counter() - started
 
         return self._worker.run_exclusive(run)
@@ -199,9 +211,14 @@ class LLM:
         return value if isinstance(value, int) and value > 0 else None
 
     def _plan(self, num_ctx: int | None) -> MemoryPlan:
-        num_ctx = num_ctx or self._parameter("num_ctx")
-        config = model_config(self.checkpoint)
-        return plan_memory(self.checkpoint, config, self.dtype, available_memory(self.device), num_ctx)
+        return plan_memory(
+            self.checkpoint,
+            self.config,
+            self.dtype,
+            available_memory(self.device),
+            self._parameter("num_ctx") if num_ctx is None else num_ctx,
+            mapped=maps_files(self.device),
+        )
 
     def _engine(self) -> Engine:
         blocks = -(-self.context_length // BLOCK_SIZE)
@@ -223,16 +240,26 @@ class LLM:
             self._scratch = KVCache(self._spec, blocks, BLOCK_SIZE, self.dtype, self.device)
         return self._scratch
 
-    def _check_vocabulary(self, size: int) -> None:
-        if self.tokenizer.vocab_size > size:
-            raise TokenizerError(
-                f"the tokenizer has {self.tokenizer.vocab_size} tokens and the model only {size}"
+    def _check_vocabulary(self) -> None:
+        """Raise TokenizerError if the model lacks pieces of ordinary text; it may lack markup (Gemma 3 1B)."""
+        size, known = self.config.vocab_size, self.tokenizer.vocab_size
+        if any(self.tokenizer.is_ordinary(token) for token in range(size, known)):
+            raise TokenizerError(f"the tokenizer has {known} tokens and the model only {size}")
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        """Raise InvalidRequest for tokens that the model does not know."""
+        unknown = next((token for token in ids if not 0 <= token < self.config.vocab_size), None)
+        if unknown is not None:
+            text = self.tokenizer.token_text(unknown)
+            raise InvalidRequest(
+                f"the prompt holds the token {text!r} (id {unknown}), which the model does not know",
+                field="prompt",
             )
 
     def _check_length(self, prompt: Prompt) -> None:
         excess = len(prompt.ids) + 1 - self.context_length
         if excess > 0:
-            own = model_config(self.checkpoint).max_positions
+            own = self.config.max_positions
             larger = f"--num-ctx {min(own, len(prompt.ids) + 1024)}, or " if own > len(prompt.ids) else ""
             raise ContextExceeded(
                 f"the prompt is {len(prompt.ids)} tokens long, {excess} more than the context of "
@@ -299,20 +326,28 @@ def _counted(checkpoint: Checkpoint, progress: Progressed) -> Callable[[int], No
 
 def _main_type(checkpoint: Checkpoint) -> str:
     """Return the type that most of the weights are stored in."""
-    counts = checkpoint.dtype_counts()
-    return max(counts, key=lambda name: counts[name], default="f32")
+    return next(iter(checkpoint.dtype_counts()), "f32")
 
 
-def _template(checkpoint: Checkpoint, contents: Contents | None, tokenizer: Tokenizer) -> Template | None:
-    """Return the chat template: the Modelfile's, else the checkpoint's own, else none."""
+def _template(
+    checkpoint: Checkpoint, contents: Contents | None, tokenizer: Tokenizer
+) -> tuple[Template | None, TemplateError | None]:
+    """Return the chat template, the Modelfile's or else the checkpoint's own, or what is wrong with it.
+
+    A model whose template does not compile still continues raw prompts.
+    """
     own = contents.template if contents is not None else None
     source = own or checkpoint.chat_template
     if not source:
-        return None
+        return None, None
     bos = tokenizer.token_text(tokenizer.bos_id) if tokenizer.bos_id is not None else ""
     ends = sorted(tokenizer.eos_ids)
     eos = tokenizer.token_text(ends[0]) if ends else ""
-    return Template(source, bos=bos, eos=eos, path_name="Modelfile" if own else checkpoint.path.name)
+    name = "Modelfile" if own else checkpoint.path.name
+    try:
+        return Template(source, bos=bos, eos=eos, path_name=name), None
+    except TemplateError as error:
+        return None, error
 
 
 def _defaults(checkpoint: Checkpoint, contents: Contents | None) -> dict[str, Sourced]:

@@ -29,7 +29,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     state = Path(env.get("XDG_STATE_HOME") or home / ".local" / "state")
     models = env.get("MULL_MODELS")
     return Settings(
-        models_dir=Path(models).expanduser() if models else data / "mull" / "models",
+        models_dir=Path(os.path.expanduser(models)) if models else data / "mull" / "models",
         state_dir=state / "mull",
         color=not env.get("NO_COLOR"),
     )

@@ -69,15 +69,15 @@ def from_user(options: Mapping[str, object], source: str) -> dict[str, Sourced]:
 def sampling_params(options: Mapping[str, Sourced]) -> SamplingParams:
     """Return validated parameters; raises InvalidRequest naming the field that is out of range.
 
-    num_predict below 0 (Ollama's -1 and -2) means no limit, a negative seed a random one.
+    num_predict below 0 (Ollama's -1 and -2) means no limit, a negative seed a random one, a negative top_k all.
     """
     values = {_FIELDS.get(name, name): sourced.value for name, sourced in options.items()}
     stop = values.get("stop") or ()
     values["stop"] = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, Iterable) else stop
-    for name in ("max_tokens", "seed"):
+    for name, neutral in (("max_tokens", None), ("seed", None), ("top_k", 0)):
         value = values.get(name)
         if isinstance(value, int) and value < 0:
-            values[name] = None
+            values[name] = neutral
     params = SamplingParams(**values)  # type: ignore[arg-type]  # validate() checks what they are
     params.validate()
     return params

@@ -12,15 +12,17 @@ from .terminal import Terminal
 
 _QUOTES = '"""'
 _LEAVE = ("/bye", "/exit")
-_INTRO = f"/bye or Ctrl-D leaves, Ctrl-C stops an answer, {_QUOTES} begins and ends several lines."
+_HELP = ("/?", "/help")
+# Commands of Ollama's that take arguments: no question to a model begins so.
+_ELSEWHERE = ("/clear", "/load", "/save", "/set", "/show")
+_INTRO = f"/bye or Ctrl-D leaves, Ctrl-C stops an answer, {_QUOTES} stands around several lines."
 
 
 def chat(
     conversation: Conversation, terminal: Terminal, *, quiet: bool, after: Callable[[Reply], None]
 ) -> None:
     """Read messages and show replies until the user leaves; `after` is called with each whole reply."""
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  # gives input() its line editing
+    edit_lines()
     if not quiet:
         terminal.note(_INTRO)
     while True:
@@ -35,12 +37,25 @@ def chat(
         except UnicodeDecodeError:
             terminal.complain("that was not UTF-8 text")
             continue
-        if text.strip() in _LEAVE:
+        word = text.split(maxsplit=1)[0] if text.strip() else ""
+        if word in _LEAVE:
             return
-        if is_command(text):
-            terminal.complain(f"there is no command {text.strip()} here", _INTRO)
+        if word in _HELP:
+            terminal.note(_INTRO)
+        elif is_command(text):
+            terminal.complain(f"there is no command {word} here", _INTRO)
         elif text.strip():
             _turn(conversation, terminal, text, after)
+
+
+def edit_lines() -> None:
+    """Give input() its line editing, and let it take several pasted lines as one text."""
+    with contextlib.suppress(ImportError):
+        import readline
+
+        # Python switches this off for its own prompt. libedit takes other commands.
+        if "libedit" not in (readline.__doc__ or ""):
+            readline.parse_and_bind("set enable-bracketed-paste on")
 
 
 def read_message() -> str:
@@ -60,7 +75,7 @@ def read_message() -> str:
 def is_command(text: str) -> bool:
     """Tell whether this looks like a command, and not like a path or a sentence."""
     word = text.strip()
-    return word.startswith("/") and word[1:].isalpha()
+    return word.startswith("/") and (word[1:].isalpha() or word.split()[0] in _ELSEWHERE)
 
 
 def _turn(conversation: Conversation, terminal: Terminal, text: str, after: Callable[[Reply], None]) -> None:

@@ -39,9 +39,28 @@ COMMANDS = {
 
 ALIASES = {"ls": "list"}
 
+# Options of `llm run` by the names that llama.cpp, Ollama and others give them.
+_ELSEWHERE = {
+    "ctx-size": "--num-ctx",
+    "max-tokens": "--num-predict",
+    "n-predict": "--num-predict",
+    "predict": "--num-predict",
+    "reverse-prompt": "--stop",
+    "temp": "--temperature",
+    "typical": "--typical-p",
+}
+
 
 class PlainCommand(TyperCommand):
     """A command whose help shows its options under the headings that they were declared with."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Parse the arguments; what is wrong with them says which command's help tells more."""
+        try:
+            return super().parse_args(ctx, args)
+        except UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
     def collect_usage_pieces(self, ctx: Context) -> list[str]:
         """Return `[OPTIONS] MODEL [PROMPT]`: what must be given without braces."""
@@ -129,11 +148,20 @@ def explain(error: UsageError) -> tuple[str, str]:
         near = get_close_matches(error.name, [*COMMANDS, *ALIASES], n=1)
     elif isinstance(error, NoSuchOption):
         message = f"no such option {error.option_name}"
-        near = get_close_matches(error.option_name, _option_names(error.ctx), n=1)
+        near = _nearest_option(error.option_name.lstrip("-"), _option_names(error.ctx))
     elif isinstance(error, BadParameter) and error.message and error.param and error.ctx:
         where = error.param.get_error_hint(error.ctx).replace("'", "")
         message = f"{where}: {_in_words(error.message.rstrip('.'))}"
     return message[:1].lower() + message[1:], f"did you mean {near[0]}? ({hint})" if near else hint
+
+
+def _nearest_option(name: str, options: list[str]) -> list[str]:
+    """Return the option that was meant: one that begins so, one of another program's name, one spelt alike."""
+    if _ELSEWHERE.get(name) in options:
+        return [_ELSEWHERE[name]]
+    words = [option.lstrip("-") for option in options]
+    begun = [word for word in words if len(name) > 2 and word.startswith(name)]
+    return ["--" + word for word in begun[:1] or get_close_matches(name, words, n=1, cutoff=0.7)]
 
 
 def _in_words(message: str) -> str:

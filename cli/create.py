@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ModelfileError
+from ..errors import InvalidRequest, ModelfileError, TemplateError
 from ..settings import load_settings
 from .formats import human_number, printable
 from .headers import context_length, quantization
+from .inputs import read_all
 from .progress import BYTES, ProgressLine
 from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..registry.create import Details
     from ..registry.manifest import Manifest
+    from ..registry.modelfile import Modelfile
 
 # Files that turn images or sound into embeddings: kept beside a model, run by no architecture of ours.
 _PROJECTORS = ("clip", "mmproj")
@@ -50,6 +52,7 @@ def command(
     steps = _Steps(quiet=quiet)
     source, base = _read(file)
     modelfile = Modelfile.parse(source)
+    _check(modelfile)
     for warning in modelfile.warnings:
         steps.say(f"warning: {warning}")
     steps.say("gathering model components")
@@ -86,13 +89,32 @@ def inspect(path: Path) -> Details:
         )
 
 
+def _check(modelfile: Modelfile) -> None:
+    """Raise ModelfileError for a template or an option with which the model could not be run."""
+    from ..chat.options import OPTIONS, from_user, sampling_params
+    from ..chat.template import Template
+    from ..registry.modelfile import is_go_template
+    from ..registry.parameters import parse_parameter
+
+    for command in modelfile.commands:
+        try:
+            if command.name == "template" and not is_go_template(command.value):
+                Template(command.value, path_name="TEMPLATE")
+            elif command.name == "parameter" and command.args[0] in OPTIONS:
+                option = {command.args[0]: parse_parameter(*command.args)}
+                sampling_params(from_user(option, "modelfile"))
+        except (InvalidRequest, TemplateError) as error:
+            raise command.error(error.message) from error
+
+
 def _read(file: str) -> tuple[bytes, Path]:
     """Return a Modelfile's bytes and the folder that its relative paths start from."""
     if file == "-":
-        return sys.stdin.buffer.read(), Path.cwd()
+        return read_all(sys.stdin.buffer, "the Modelfile"), Path.cwd()
     path = Path(file)
     try:
-        return path.read_bytes(), path.absolute().parent
+        with path.open("rb") as stream:
+            return read_all(stream, "the Modelfile"), path.absolute().parent
     except OSError as error:
         hint = "name one with -f, or write FROM and a model's name or file into ./Modelfile"
         reason = (error.strerror or str(error)).lower()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import InvalidRequest
+
+_PIECE = 1 << 20
+_MOST = 256 << 20  # bytes; more than any context holds
 
 
 def read_text(file: Path) -> str:
@@ -20,7 +24,19 @@ def read_text(file: Path) -> str:
 
 def read_stdin() -> str:
     """Return all of standard input; raise InvalidRequest unless it is UTF-8."""
-    return as_text(sys.stdin.buffer.read(), "standard input")
+    return as_text(read_all(sys.stdin.buffer, "standard input"), "standard input")
+
+
+def read_all(stream: BinaryIO, source: str) -> bytes:
+    """Return what is left of a stream; raise InvalidRequest for one that has no end in sight."""
+    # In pieces: within one read of everything no signal is handled while data keeps coming.
+    pieces, nbytes = [], 0
+    while piece := stream.read(_PIECE):
+        pieces.append(piece)
+        nbytes += len(piece)
+        if nbytes > _MOST:
+            raise InvalidRequest(f"{source} is longer than {_MOST >> 20} MiB", field="text")
+    return b"".join(pieces)
 
 
 def read_argument(argument: str) -> str:

@@ -45,6 +45,8 @@ def run_command(args: list[str], name: str = "llm") -> int:
 
     try:
         group = build_group()
+        if args[:1] == ["help"]:
+            args = [*args[1:2], "--help"]
         with group.make_context(name, args or ["--help"]) as context:
             group.invoke(context)
     except typer.Exit as done:

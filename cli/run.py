@@ -50,6 +50,8 @@ def command(
 
     loading.check()
     options = sampling.given()
+    if reply.raw and reply.system is not None:
+        raise InvalidRequest("--raw uses no template, so --system has no place", field="system")
     text = read_prompt(prompt, raw=reply.raw)
     terminal = Terminal.detect(color=load_settings().color)
     if text is None:

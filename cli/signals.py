@@ -1,4 +1,4 @@
-"""How SIGINT and SIGTERM end a command: in order through every `with`, or at once where that is impossible."""
+"""How a signal ends a command: in order through every `with`, or at once where that is impossible."""
 
 from __future__ import annotations
 
@@ -8,31 +8,35 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-INTERRUPTED, TERMINATED = 130, 143
-"""Exit codes: what a shell reports for the two signals."""
+HUNG_UP, INTERRUPTED, TERMINATED = 129, 130, 143
+"""Exit codes: what a shell reports for the three signals."""
+
+_CODES = {signal.SIGHUP: HUNG_UP, signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 def end_in_order() -> None:
-    """Let SIGTERM raise SystemExit, as SIGINT raises KeyboardInterrupt; a second SIGTERM ends at once."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Let SIGTERM and SIGHUP raise SystemExit, as SIGINT raises KeyboardInterrupt; a second one ends at once."""
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        # nohup has a command ignore SIGHUP.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
 
 
 def end_anywhere() -> None:
-    """Let both signals simply end the process: nothing is left to clean up."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """Let the signals simply end the process: nothing is left to clean up."""
+    for number in _heeded():
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
 def ending_at_once(clean_up: Callable[[], None]) -> Iterator[None]:
     """Exit within a signal's handler. For imports: some of other people's swallow a KeyboardInterrupt."""
-    codes = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
     def end(number: int, frame: object) -> NoReturn:
         clean_up()
-        os._exit(codes[signal.Signals(number)])
+        os._exit(_CODES[signal.Signals(number)])
 
-    before = {number: signal.signal(number, end) for number in codes}
+    before = {number: signal.signal(number, end) for number in _heeded()}
     try:
         yield
     finally:
@@ -40,6 +44,10 @@ def ending_at_once(clean_up: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _heeded() -> list[signal.Signals]:
+    return [number for number in _CODES if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 def _terminate(number: int, frame: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    raise SystemExit(TERMINATED)
+    signal.signal(number, signal.SIG_DFL)
+    raise SystemExit(_CODES[signal.Signals(number)])

@@ -31,7 +31,7 @@ safetensors. A name of the store wins over a file of the same name. What begins 
 An error is one line `error:`, often followed by one line `hint:`.
 
 **Exit codes.** 0 success; 1 an error; 2 a wrong command line; 130 ended by Ctrl-C; 141 nobody reads the output;
-143 ended by SIGTERM.
+143 and 129 ended by SIGTERM and SIGHUP.
 
 **Environment.** `MULL_MODELS` is the folder of the model store (by default `mull/models` below `$XDG_DATA_HOME`,
 which is `~/.local/share` if unset). Any value of `NO_COLOR` switches colour and dimming off.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import torch
 
@@ -44,16 +45,55 @@ def choose_dtype(name: str, stored: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
+def maps_files(device: torch.device) -> bool:
+    """Tell whether tensors on `device` can lie in a mapped file instead of memory of their own."""
+    return device.type == "cpu"
+
+
 def available_memory(device: torch.device) -> int:
     """Return the bytes that can still be taken on `device` without swapping (a generous guess elsewhere)."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if sys.platform == "linux":
-        with open("/proc/meminfo", encoding="ascii") as meminfo:
-            for line in meminfo:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
+        return min(_free_of_machine(), _free_of_container())
+    if not hasattr(os, "sysconf"):
+        return 8 << 30
     return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // 2
+
+
+def _free_of_machine() -> int:
+    with open("/proc/meminfo", encoding="ascii") as meminfo:
+        sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in meminfo}
+    return sizes["MemAvailable"]
+
+
+def _free_of_container(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return what the memory limit of this process's container leaves (cgroup v2); without one, everything."""
+    try:
+        limit = (cgroup / "memory.max").read_text("ascii").strip()
+        used = int((cgroup / "memory.current").read_text("ascii"))
+        parts = dict(line.split() for line in (cgroup / "memory.stat").read_text("ascii").splitlines())
+        # Pages of files count as used, and go as soon as others are needed.
+        return (
+            sys.maxsize
+            if limit == "max"
+            else max(0, int(limit) - used + int(parts["file"]) - int(parts["shmem"]))
+        )
+    except (OSError, ValueError, KeyError):
+        return sys.maxsize
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was given; CPUs always have."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    if device.type == "mps":
+        torch.mps.synchronize()
+
+
+def choose_threads(wanted: int | None) -> int:
+    """Return how many CPU threads to use: as wanted, but not so many that the system refuses them."""
+    return min(wanted, 16 * (os.cpu_count() or 1)) if wanted else physical_cores()
 
 
 def physical_cores() -> int:

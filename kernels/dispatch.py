@@ -38,8 +38,3 @@ def find(op: str, dtype: str = ANY, device: str = ANY) -> Kernel:
         if key in _TABLE:
             return _TABLE[key]
     raise LookupError(f"no kernel for {op!r}")
-
-
-def table() -> dict[tuple[str, str, str], Kernel]:
-    """Return a copy of the whole table, for the tests and for `--verbose`."""
-    return dict(_TABLE)

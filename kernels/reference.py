@@ -83,14 +83,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, shape: AttentionShape) -> Tensor:
     if first_visible:
         k, v, context = k[first_visible:], v[first_visible:], context - first_visible
     q, k, v = q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1)
-    mask = _mask(n, context, shape.window, q.device)
-    if shape.softcap:
-        return _softcapped(q, k, v, shape, mask).transpose(0, 1)
-    if n == 1:
+    if n == 1 and not shape.softcap:
         # One row of queries per key head: grouped heads become rows, and no key is copied for its group.
         grouped = q.reshape(k.shape[0], -1, q.shape[-1])
         out = F.scaled_dot_product_attention(grouped[None], k[None], v[None], scale=shape.scale)
         return out[0].reshape(1, -1, v.shape[-1])
+    mask = _mask(n, context, shape.window, q.device)
+    if shape.softcap:
+        return _softcapped(q, k, v, shape, mask).transpose(0, 1)
     out = F.scaled_dot_product_attention(
         q[None],
         k[None],

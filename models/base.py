@@ -58,7 +58,9 @@ class CausalLM:
         self.config = config
         vocab, hidden = config.vocab_size, config.hidden_size
         self._embedding = weights.embedding("model.embed_tokens", vocab, hidden)
-        factors = weights.tensor("rope_freqs.weight") if weights.has("rope_freqs.weight") else None
+        factors = None
+        if weights.has("rope_freqs.weight"):
+            factors = weights.tensor("rope_freqs.weight", (config.rope.dim // 2,))
         self._rotary = Rotary(config.rope, context_length, weights.device, factors)
         self._local_rotary = self._rotary
         if config.local_rope is not None:

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import CorruptFile
+from ..errors import CorruptFile, NotSupported
+
+# Beyond any real model; they keep a damaged entry from costing memory, and numbers within float32.
+_MAX_LAYERS = 1 << 14
+_HUGE = 1e18
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,115 +76,152 @@ class _Reader:
 
     def number(self, name: str, default: float | None = None) -> float:
         value = self.config.get(name)
-        if value is None:
-            value = default
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise CorruptFile(f"the configuration has no usable '{name}' (found {value!r})")
+        return _number(name, default if value is None else value)
+
+    def positive(self, name: str, default: float | None = None) -> float:
+        value = self.number(name, default)
+        if value <= 0:
+            raise CorruptFile(f"the configuration's '{name}' is {value!r}, not above 0")
         return value
 
-    def size(self, name: str, default: int | None = None) -> int:
+    def count(self, name: str, default: int | None = None, *, most: int = 2**31 - 1) -> int:
         value = self.number(name, default)
-        if value != int(value) or not 0 < value < 2**31:
-            raise CorruptFile(f"the configuration's '{name}' is {value!r}, not a positive size")
+        if value != int(value) or not 0 <= value <= most:
+            raise CorruptFile(f"the configuration's '{name}' is {value!r}, not a whole number up to {most}")
         return int(value)
+
+    def size(self, name: str, default: int | None = None, *, most: int = 2**31 - 1) -> int:
+        value = self.count(name, default, most=most)
+        if not value:
+            raise CorruptFile(f"the configuration's '{name}' is 0, not a positive size")
+        return value
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        return tuple(_number(name, value) for value in self.items(name))
+
+    def items(self, name: str) -> list[Any]:
+        value = self.config.get(name) or []
+        if not isinstance(value, list | tuple):
+            raise CorruptFile(f"the configuration's '{name}' is {value!r}, not a list")
+        return list(value)
+
+
+def size(config: Mapping[str, Any], name: str) -> int:
+    """Return a positive size of a config; raises CorruptFile unless it has one."""
+    return _Reader(config).size(name)
+
+
+def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a config within a config, empty where absent; raises CorruptFile if it is something else."""
+    value = config.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise CorruptFile(f"the configuration's '{name}' is {value!r}, not an object")
+    return value
 
 
 def parse_config(config: Mapping[str, Any]) -> ModelConfig:
     """Read a config of Hugging Face's names into a ModelConfig; raises CorruptFile naming what is wrong."""
     read = _Reader(config)
     hidden, heads = read.size("hidden_size"), read.size("num_attention_heads")
-    layers = read.size("num_hidden_layers")
+    layers = read.size("num_hidden_layers", most=_MAX_LAYERS)
     head_dim = read.size("head_dim", max(1, hidden // heads))
     kv_heads = read.size("num_key_value_heads", heads)
     if heads % kv_heads:
         raise CorruptFile(f"{heads} attention heads cannot share {kv_heads} key/value heads")
-    window = _window(config)
-    scalar = read.number("query_pre_attn_scalar", head_dim)
-    experts = int(config.get("num_local_experts") or config.get("num_experts") or 0)
-    rope, local_rope = _ropes(config, head_dim, read.size("max_position_embeddings", 2048))
+    window = _window(read)
+    inner = read.size("intermediate_size", 1)
+    experts = read.count("num_local_experts", 0) or read.count("num_experts", 0)
+    positions = read.size("max_position_embeddings", 2048)
+    rope, local_rope = _ropes(config, head_dim, positions)
     return ModelConfig(
         hidden_size=hidden,
         num_layers=layers,
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
-        intermediate_size=read.size("intermediate_size", 1),
+        intermediate_size=inner,
         vocab_size=read.size("vocab_size"),
-        max_positions=read.size("max_position_embeddings", 2048),
-        norm_eps=read.number("rms_norm_eps", 1e-6),
+        max_positions=positions,
+        norm_eps=read.positive("rms_norm_eps", 1e-6),
         rope=rope,
         local_rope=local_rope,
         sliding_window=window,
-        sliding_layers=_sliding_layers(config, layers, window),
-        attention_scale=read.number("attention_multiplier", scalar**-0.5),
+        sliding_layers=_sliding_layers(read, layers, window),
+        attention_scale=read.number(
+            "attention_multiplier", read.positive("query_pre_attn_scalar", head_dim) ** -0.5
+        ),
         attention_softcap=read.number("attn_logit_softcapping", 0.0),
         logit_softcap=read.number("final_logit_softcapping", 0.0),
         embedding_multiplier=read.number("embedding_multiplier", 1.0),
         residual_multiplier=read.number("residual_multiplier", 1.0),
-        logits_divisor=read.number("logits_scaling", 1.0),
+        logits_divisor=read.positive("logits_scaling", 1.0),
         num_experts=experts,
-        num_experts_per_token=read.size("num_experts_per_tok", 2) if experts else 0,
-        expert_size=read.size("moe_intermediate_size", read.size("intermediate_size", 1)) if experts else 0,
+        num_experts_per_token=read.size("num_experts_per_tok", 2, most=experts) if experts else 0,
+        expert_size=read.size("moe_intermediate_size", inner) if experts else 0,
         renormalise_experts=bool(config.get("norm_topk_prob", True)),
     )
 
 
-def _window(config: Mapping[str, Any]) -> int | None:
+def _number(name: str, value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not -_HUGE < value < _HUGE:
+        raise CorruptFile(f"the configuration has no usable '{name}' (found {value!r:.80})")
+    return value
+
+
+def _window(read: _Reader) -> int | None:
     """Return the sliding window; a config may carry a size and still switch it off (Qwen 2)."""
-    window = config.get("sliding_window")
-    return int(window) if window and config.get("use_sliding_window", True) else None
+    return read.count("sliding_window", 0) or None if read.config.get("use_sliding_window", True) else None
 
 
-def _sliding_layers(config: Mapping[str, Any], layers: int, window: int | None) -> tuple[bool, ...]:
+def _sliding_layers(read: _Reader, layers: int, window: int | None) -> tuple[bool, ...]:
     """Say for each layer whether the window holds there: by layer_types, by pattern, or everywhere."""
     if window is None:
         return (False,) * layers
-    types = config.get("layer_types")
+    types = read.items("layer_types")
     if types:
         if len(types) != layers:
             raise CorruptFile(f"'layer_types' names {len(types)} layers of {layers}")
+        for kind in types:
+            if kind not in ("full_attention", "sliding_attention"):
+                raise NotSupported(f"unknown kind of layer {kind!r:.80}")
         return tuple(kind == "sliding_attention" for kind in types)
-    pattern = int(config.get("sliding_window_pattern") or 0)
+    pattern = read.count("sliding_window_pattern", 0)
     if pattern:
         return tuple((index + 1) % pattern != 0 for index in range(layers))
-    first = int(config.get("max_window_layers") or 0) if "use_sliding_window" in config else 0
+    first = read.count("max_window_layers", 0) if "use_sliding_window" in read.config else 0
     return tuple(index >= first for index in range(layers))
 
 
 def _ropes(config: Mapping[str, Any], head_dim: int, context: int) -> tuple[RopeConfig, RopeConfig | None]:
     """Return the rotary embedding of full-attention layers, and of sliding ones where it differs."""
-    parameters = config.get("rope_parameters") or {}
+    parameters = section(config, "rope_parameters")
     if "full_attention" in parameters:
-        full = _rope(parameters["full_attention"], config, head_dim, context)
-        return full, _rope(parameters.get("sliding_attention") or {}, config, head_dim, context)
-    scaling = {**(config.get("rope_scaling") or {}), **parameters}
-    full = _rope(scaling, config, head_dim, context)
-    local_theta = config.get("rope_local_base_freq")
-    if local_theta is None:
+        full = _rope(section(parameters, "full_attention"), config, head_dim, context)
+        return full, _rope(section(parameters, "sliding_attention"), config, head_dim, context)
+    full = _rope({**section(config, "rope_scaling"), **parameters}, config, head_dim, context)
+    if config.get("rope_local_base_freq") is None:
         return full, None
-    return full, RopeConfig(theta=float(local_theta), dim=full.dim, interleaved=full.interleaved)
+    theta = _Reader(config).positive("rope_local_base_freq")
+    return full, RopeConfig(theta=theta, dim=full.dim, interleaved=full.interleaved)
 
 
 def _rope(scaling: Mapping[str, Any], config: Mapping[str, Any], head_dim: int, context: int) -> RopeConfig:
-    read = _Reader(scaling)
-    outer = _Reader(config)
+    read, outer = _Reader(scaling), _Reader(config)
     kind = str(scaling.get("rope_type") or scaling.get("type") or "default")
     kind = {"su": "longrope", "none": "default"}.get(kind, kind)
-    partial = read.number("partial_rotary_factor", outer.number("partial_rotary_factor", 1.0))
-    original = scaling.get("original_max_position_embeddings") or config.get(
-        "original_max_position_embeddings"
-    )
-    attention_factor = scaling.get("attention_factor")
-    factor = scaling.get("factor")
-    if factor is None:
-        factor = context / int(original) if original and kind == "longrope" else 1.0
+    partial = read.positive("partial_rotary_factor", outer.positive("partial_rotary_factor", 1.0))
+    dim = int(head_dim * partial + 1e-6)
+    if dim % 2 or not 0 < dim <= head_dim:
+        raise CorruptFile(f"rotary embedding cannot turn {dim} of a head's {head_dim} entries")
+    named = "original_max_position_embeddings"
+    original = read.count(named, 0) or outer.count(named, 0)
     return RopeConfig(
-        theta=read.number("rope_theta", outer.number("rope_theta", 10000.0)),
-        dim=int(head_dim * partial + 1e-6),
+        theta=read.positive("rope_theta", outer.positive("rope_theta", 10000.0)),
+        dim=dim,
         kind=kind,
-        factor=float(factor),
-        original_context=int(original or context),
-        attention_factor=None if attention_factor is None else float(attention_factor),
+        factor=read.positive("factor", context / original if original and kind == "longrope" else 1.0),
+        original_context=original or context,
+        attention_factor=None if scaling.get("attention_factor") is None else read.number("attention_factor"),
         low_freq=read.number("low_freq_factor", 1.0),
         high_freq=read.number("high_freq_factor", 4.0),
         beta_fast=read.number("beta_fast", 32.0),
@@ -188,7 +229,7 @@ def _rope(scaling: Mapping[str, Any], config: Mapping[str, Any], head_dim: int, 
         mscale=read.number("mscale", 0.0),
         mscale_all_dim=read.number("mscale_all_dim", 0.0),
         truncate=bool(scaling.get("truncate", True)),
-        short_factor=tuple(float(f) for f in scaling.get("short_factor") or ()),
-        long_factor=tuple(float(f) for f in scaling.get("long_factor") or ()),
+        short_factor=read.numbers("short_factor"),
+        long_factor=read.numbers("long_factor"),
         interleaved=bool(config.get("rope_interleaved", False)),
     )

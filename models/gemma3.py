@@ -7,23 +7,35 @@ from typing import Any
 
 from .base import CausalLM, architecture
 from .checkpoint.base import Checkpoint
-from .checkpoint.names import SANDWICH_NORMS
-from .layers.layer import SandwichLayer
-from .layers.norm import OffsetRMSNorm
+from .config import section
+from .gemma2 import Gemma2
+
+# transformers' defaults: a config.json of a model that also sees leaves out what equals them.
+_DEFAULTS = {
+    "vocab_size": 262208,
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "query_pre_attn_scalar": 256,
+    "max_position_embeddings": 131072,
+    "rope_theta": 1000000.0,
+    "sliding_window": 4096,
+}
 
 
 @architecture(hf=("gemma3_text", "gemma3"), gguf=("gemma3",))
-class Gemma3(CausalLM):
+class Gemma3(Gemma2):
     """Windowed layers have a rotary embedding of their own, base 10000 and unscaled.
 
     Of a checkpoint that also sees (`gemma3`), the text part is loaded.
     """
 
-    norm = OffsetRMSNorm
-    layer = SandwichLayer
-    activation = "gelu_mul"
-    gguf_names = SANDWICH_NORMS
     harmless = (*CausalLM.harmless, "vision_tower.", "multi_modal_projector.")
+    unsaid = {"sliding_window_pattern": 6, "rope_local_base_freq": 10000.0}
+    layers_of_27b = 62
 
     @classmethod
     def translate(cls, checkpoint: Checkpoint) -> Callable[[str], str]:
@@ -37,14 +49,7 @@ class Gemma3(CausalLM):
 
     @classmethod
     def adapt(cls, config: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
-        """Add the embedding's scale, the window's pattern, the local base and, for GGUF, 27B's attention scale."""
-        config = {**config, **config.get("text_config", {})}
-        filled = {
-            "sliding_window_pattern": 6,
-            "rope_local_base_freq": 10000.0,
-            **config,
-            "embedding_multiplier": config["hidden_size"] ** 0.5,
-        }
-        if checkpoint.format == "gguf" and config["num_hidden_layers"] == 62:
-            filled["query_pre_attn_scalar"] = config["hidden_size"] // config["num_attention_heads"]
-        return filled
+        """Take the text part of config.json, with what it leaves unsaid."""
+        if checkpoint.format == "safetensors":
+            config = {**_DEFAULTS, **config, **section(config, "text_config")}
+        return super().adapt(config, checkpoint)

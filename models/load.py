@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ..errors import UnsupportedArchitecture
+from ..errors import CorruptFile, NotSupported, UnsupportedArchitecture
 from .base import CausalLM, registered
 from .checkpoint.base import Checkpoint
-from .config import ModelConfig, parse_config
+from .config import ModelConfig, parse_config, section
 from .weights import Source, Weights
 
 
@@ -50,9 +51,30 @@ def find_architecture(checkpoint: Checkpoint) -> type[CausalLM]:
 
 
 def model_config(checkpoint: Checkpoint) -> ModelConfig:
-    """Read the checkpoint's configuration as its architecture understands it."""
+    """Read the checkpoint's configuration as its architecture understands it.
+
+    Raises NotSupported for the quantized weights of other tools, CorruptFile for a broken configuration.
+    """
     model = find_architecture(checkpoint)
-    return parse_config(model.adapt(dict(checkpoint.config), checkpoint))
+    config = dict(checkpoint.config)
+    if checkpoint.format == "safetensors":
+        _refuse_quantized(config)
+    try:
+        return parse_config(model.adapt(config, checkpoint))
+    except CorruptFile as error:
+        raise CorruptFile(f"{checkpoint.path}: {error.message}", hint=error.hint) from None
+
+
+def _refuse_quantized(config: Mapping[str, Any]) -> None:
+    """Raise NotSupported, naming the method, if a config.json says that the weights are packed."""
+    for part in (config, section(config, "text_config")):
+        packed = section(part, "quantization_config")
+        if packed:
+            raise NotSupported(
+                f"the weights are quantized with {packed.get('quant_method', 'an unnamed method')}, "
+                "which cannot be read yet",
+                hint="take the original model, or a GGUF of it",
+            )
 
 
 def load_model(

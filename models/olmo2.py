@@ -7,6 +7,7 @@ from typing import Any
 from .base import CausalLM, architecture
 from .checkpoint.base import Checkpoint
 from .checkpoint.names import SANDWICH_NORMS
+from .config import section
 from .layers.layer import PostNormLayer
 
 
@@ -25,5 +26,5 @@ class Olmo2(CausalLM):
         """Add the window's pattern, and that windowed layers turn by the same base, never scaled."""
         if not config.get("sliding_window"):
             return config
-        theta = config.get("rope_theta") or (config.get("rope_parameters") or {}).get("rope_theta")
+        theta = config.get("rope_theta") or section(config, "rope_parameters").get("rope_theta")
         return {"sliding_window_pattern": 4, "rope_local_base_freq": theta, **config}

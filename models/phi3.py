@@ -8,6 +8,7 @@ import torch
 
 from .base import CausalLM, architecture
 from .checkpoint.base import Checkpoint
+from .config import section
 
 
 @architecture(hf=("phi3",), gguf=("phi3",))
@@ -30,6 +31,6 @@ class Phi3(CausalLM):
             )
             return values
 
-        scaling = {**config["rope_parameters"], "rope_type": "longrope"}
+        scaling = {**section(config, "rope_parameters"), "rope_type": "longrope"}
         scaling |= {"long_factor": divisors("long"), "short_factor": divisors("short")}
         return {**config, "rope_parameters": scaling}

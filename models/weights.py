@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..errors import MissingTensor, ShapeMismatch, UnexpectedTensor
+from ..errors import MissingTensor, NotSupported, ShapeMismatch, UnexpectedTensor
 from ..quant.linear import Embedding, Linear
 from ..quant.qtensor import QTensor
 from .checkpoint.base import Checkpoint
+
+_WHOLE_NUMBERS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "bool")
 
 
 @dataclass(slots=True)
@@ -56,9 +58,9 @@ class Weights:
         """Say whether the checkpoint holds this tensor."""
         return self.source.checkpoint.has(self._file_name(name))
 
-    def length(self, name: str) -> int:
-        """Return the last dimension of a tensor without loading it."""
-        return self.source.checkpoint.info(self._file_name(name)).shape[-1]
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor without loading it."""
+        return self.source.checkpoint.info(self._file_name(name)).shape
 
     def stored(self, name: str, shape: Sequence[int] | None = None) -> QTensor:
         """Load a tensor as it is stored; raises MissingTensor, and ShapeMismatch unless it has `shape`."""
@@ -69,6 +71,11 @@ class Weights:
         if shape is not None and info.shape != tuple(shape):
             raise ShapeMismatch(
                 f"the tensor '{file_name}' has the shape {list(info.shape)}; the configuration asks for {list(shape)}"
+            )
+        if info.dtype in _WHOLE_NUMBERS:
+            raise NotSupported(
+                f"the tensor '{file_name}' holds whole numbers ({info.dtype}), not weights",
+                hint="the model may be quantized in a way that cannot be read yet",
             )
         self.source.used.add(file_name)
         tensor = checkpoint.load(file_name, str(self.device))

@@ -41,28 +41,32 @@ def plan_memory(
     dtype: torch.dtype,
     free: int,
     num_ctx: int | None = None,
+    *,
+    mapped: bool = True,
 ) -> MemoryPlan:
     """Decide how to hold the weights and how long the context may be, given `free` bytes.
 
+    mapped: weights that stay as stored are pages of the file, which the system can take back at any time.
     Raises InvalidRequest for a context beyond the model's own, OutOfMemory for one beyond `free`.
     """
     per_token = CacheSpec(config.num_layers, config.num_kv_heads, config.head_dim).token_bytes(dtype)
     held = _held_bytes(checkpoint, dtype)
     hold = held <= free * WEIGHTS_SHARE
     weight_bytes = held if hold else checkpoint.nbytes
-    # Weights that stay as stored are pages of the file, which the system can take back at any time.
-    left = max(0, free - RESERVE - (held if hold else 0))
+    left = max(0, free - RESERVE - (weight_bytes if hold or not mapped else 0))
     own = config.max_positions
     if num_ctx is None:
         fits = int(left * CONTEXT_SHARE) // per_token
         context = own if own <= fits else max(MIN_CONTEXT, fits // 256 * 256)
         context = min(context, own)
     else:
+        if num_ctx < 1:
+            raise InvalidRequest(f"the context must be at least 1 token, not {num_ctx}", field="num_ctx")
         if num_ctx > own and config.rope.kind != "dynamic":
             raise InvalidRequest(
-                f"the model's context is {own} tokens, and --num-ctx asks for {num_ctx}",
+                f"a context of {num_ctx} tokens was asked for, and the model's is {own}",
                 field="num_ctx",
-                hint=f"--num-ctx {own}, or leave it out",
+                hint=f"ask for at most {own}",
             )
         context = num_ctx
     if context * per_token > left:

@@ -22,11 +22,6 @@ class Step:
 
     items: list[tuple[Sequence, int]]
 
-    @property
-    def sequences(self) -> list[Sequence]:
-        """Return the sequences of this step."""
-        return [sequence for sequence, _ in self.items]
-
 
 class Scheduler:
     """Decides what each step computes and settles what came of it; a step costs O(running sequences).

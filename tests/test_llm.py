@@ -12,7 +12,15 @@ import torch
 from mull.chat.message import Message
 from mull.chat.request import ChatRequest
 from mull.chat.stream import Done, Progress, Text
-from mull.errors import ContextExceeded, InvalidRequest, NotSupported, OutOfMemory, UnsupportedArchitecture
+from mull.errors import (
+    ContextExceeded,
+    InvalidRequest,
+    NotSupported,
+    OutOfMemory,
+    TemplateError,
+    TokenizerError,
+    UnsupportedArchitecture,
+)
 from mull.llm import LLM, LoadOptions
 from mull.registry.create import Details, create
 from mull.registry.modelfile import Modelfile
@@ -110,6 +118,65 @@ def test_a_prompt_that_is_too_long_says_by_how_much(model):
         model.chat(greedy("z" * 300))
 
 
+def test_a_broken_template_leaves_raw_prompts(tmp_path, gguf):
+    settings = load_settings({"MULL_MODELS": str(tmp_path / "store"), "HOME": str(tmp_path)})
+    modelfile = Modelfile.parse(f'FROM {gguf}\nTEMPLATE "{{% if messages %}}"')
+    create(
+        Store(settings.models_dir),
+        "broken",
+        modelfile,
+        base=tmp_path,
+        inspect=lambda path: Details("gguf", "qwen3"),
+    )
+    with LLM.open("broken", settings=settings) as llm:
+        assert reply(llm, greedy("abc"))[1].usage.completion_tokens == 12
+        with pytest.raises(TemplateError, match="Modelfile, line 1") as caught:
+            llm.chat(ChatRequest(messages=(Message("user", "a"),)))
+        assert "--raw" in caught.value.hint
+
+
+def test_markup_that_the_model_lacks_is_refused_in_prompts_only(tmp_path):
+    settings = replace(tiny.TINY["qwen3"], config={**tiny.TINY["qwen3"].config, "vocab_size": tiny.VOCAB - 2})
+    path = write_with_tokens(tmp_path, settings, {tiny.VOCAB - 2: 3, tiny.VOCAB - 1: 3})
+    with LLM.open(str(path)) as llm:
+        assert llm.tokenizer.vocab_size == llm.config.vocab_size + 2
+        assert reply(llm, greedy("abc"))[1].usage.completion_tokens >= 1
+        markup = llm.tokenizer.token_text(tiny.VOCAB - 1)
+        with pytest.raises(InvalidRequest, match=f"{markup}.*does not know"):
+            llm.chat(greedy(f"a{markup}"))
+        with pytest.raises(InvalidRequest, match="id -1"):
+            llm.logits([1, -1])
+        assert llm.bench(4, 1, 0) > 0
+
+
+def test_text_that_the_model_lacks_is_refused_at_once(tmp_path):
+    settings = replace(tiny.TINY["qwen3"], config={**tiny.TINY["qwen3"].config, "vocab_size": tiny.VOCAB - 2})
+    with pytest.raises(TokenizerError, match="128 tokens and the model only 126"):
+        LLM.open(str(write_with_tokens(tmp_path, settings, {})))
+
+
+def write_with_tokens(folder, settings, types):
+    """Write a GGUF of `settings` whose tokenizer has tiny.VOCAB tokens, those in `types` of these types."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(tiny.TINY, "small", settings)
+        add_tokenizer = tiny.add_tokenizer
+
+        def add(writer, vocab_size):
+            add_tokenizer(writer, tiny.VOCAB)
+            [listed] = [data for data in writer.kv_data if "tokenizer.ggml.token_type" in data]
+            for token, kind in types.items():
+                listed["tokenizer.ggml.token_type"].value[token] = kind
+
+        patch.setattr(tiny, "add_tokenizer", add)
+        return tiny.write_gguf(tiny.build("small"), "qwen3", folder / "small.gguf")
+
+
+@pytest.mark.parametrize("num_ctx", [0, -5])
+def test_a_context_of_nothing_is_refused(gguf, num_ctx):
+    with pytest.raises(InvalidRequest, match="at least 1 token"):
+        LLM.open(str(gguf), LoadOptions(num_ctx=num_ctx))
+
+
 def test_a_context_beyond_the_models_is_refused(gguf):
     with pytest.raises(InvalidRequest, match="256"):
         LLM.open(str(gguf), LoadOptions(num_ctx=1000))
@@ -153,7 +220,9 @@ def test_an_unsupported_architecture_names_the_supported(tmp_path):
 
 def test_defaults_say_where_they_come_from(tmp_path, gguf):
     settings = load_settings({"MULL_MODELS": str(tmp_path / "store"), "HOME": str(tmp_path)})
-    modelfile = f"FROM {gguf}\nPARAMETER top_k 7\nPARAMETER num_ctx 128\nPARAMETER think_budget 9\nSYSTEM be brief\n"
+    modelfile = (
+        f"FROM {gguf}\nPARAMETER top_k 7\nPARAMETER num_ctx 128\nPARAMETER think_budget 9\nSYSTEM be brief\n"
+    )
     store = Store(settings.models_dir)
     create(
         store,

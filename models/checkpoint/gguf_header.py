@@ -71,13 +71,6 @@ class GGUFMetadata(Mapping[str, object]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def array_length(self, key: str) -> int | None:
-        """Return the number of elements without unpacking them; None if the value is no array."""
-        value = self._values.get(key)
-        if isinstance(value, PackedArray):
-            return value.count
-        return len(value) if isinstance(value, list) else None
-
     def add(self, key: str, value: object) -> None:
         """Set a pair while the header is being read; raise CorruptFile if the key was there."""
         if key in self._values:

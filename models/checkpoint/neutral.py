@@ -51,7 +51,7 @@ def neutral_config(metadata: Mapping[str, object]) -> dict[str, object]:
     def value(key: str) -> object | None:
         found = metadata.get(f"{architecture}.{key}")
         if isinstance(found, list | tuple) and key != "attention.sliding_window_pattern":
-            if len(set(found)) != 1:
+            if not found or any(item != found[0] for item in found):
                 raise CorruptFile(f"{architecture}.{key} differs from layer to layer; that is not supported")
             first: object = found[0]
             return first
@@ -59,7 +59,8 @@ def neutral_config(metadata: Mapping[str, object]) -> dict[str, object]:
 
     config: dict[str, object] = {"model_type": architecture}
     config |= {name: value(key) for key, name in _RENAMED.items() if value(key) is not None}
-    scaling = {name: value(key) for key, name in _SCALING.items() if value(key) is not None}
+    # As in llama.cpp, 0 stands for nothing.
+    scaling = {name: value(key) for key, name in _SCALING.items() if value(key) not in (None, 0)}
     if "factor" not in scaling and value("rope.scale_linear"):
         scaling["factor"] = value("rope.scale_linear")
     kind = value("rope.scaling.type")
@@ -86,7 +87,9 @@ def neutral_config(metadata: Mapping[str, object]) -> dict[str, object]:
 def _windowed_layers(pattern: object | None) -> dict[str, object]:
     """Return which layers the window holds in: a flag per layer, or every how many layers one is full."""
     if isinstance(pattern, list | tuple):
-        return {"layer_types": ["sliding_attention" if windowed else "full_attention" for windowed in pattern]}
+        return {
+            "layer_types": ["sliding_attention" if windowed else "full_attention" for windowed in pattern]
+        }
     if pattern is not None and not isinstance(pattern, int):
         raise CorruptFile(f"the file's attention.sliding_window_pattern is {pattern!r}")
     return {} if pattern is None else {"sliding_window_pattern": pattern}

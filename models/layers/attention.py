@@ -67,5 +67,5 @@ class Attention:
     def _head_norm(self, weights: Weights, name: str, size: int, norm: type[RMSNorm]) -> RMSNorm | None:
         if not weights.has(f"{name}.weight"):
             return None
-        per_head = weights.length(f"{name}.weight") == self.config.head_dim
+        per_head = weights.shape(f"{name}.weight") == (self.config.head_dim,)
         return norm(weights, name, self.config.head_dim if per_head else size, self.config.norm_eps)

@@ -31,7 +31,13 @@ class Rotary:
             raise NotSupported(f"unknown RoPE scaling '{config.kind}'", hint=f"supported: {known}")
         exponents = torch.arange(0, config.dim, 2, dtype=torch.float32) / config.dim
         frequencies = 1.0 / torch.pow(torch.tensor(config.theta, dtype=torch.float32), exponents)
-        frequencies, default_scale = _RULES[config.kind](frequencies, config, context_length)
+        try:
+            frequencies, default_scale = _RULES[config.kind](frequencies, config, context_length)
+            usable = bool(frequencies.isfinite().all()) and math.isfinite(default_scale)
+        except (ArithmeticError, ValueError):
+            usable = False
+        if not usable:
+            raise CorruptFile(f"the configuration's numbers for RoPE scaling '{config.kind}' give no angles")
         if factors is not None:
             frequencies = frequencies / factors.cpu().float()
         self.frequencies = frequencies.to(device)

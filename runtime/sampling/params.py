@@ -47,8 +47,10 @@ class SamplingParams:
 
 
 def _is_number(value: object) -> bool:
-    """Tell whether this is a finite int or float; True and False are not numbers here."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Tell whether this is an int or float that int64 or float32 can hold; True and False are not numbers here."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) < (2**63 if isinstance(value, int) else 3e38)
 
 
 def _is_whole(value: object) -> bool:
@@ -58,7 +60,7 @@ def _is_whole(value: object) -> bool:
 def _is_bias(value: object) -> bool:
     """Tell whether this maps token ids to numbers; minus infinity bans a token."""
     return isinstance(value, Mapping) and all(
-        _is_whole(token) and token >= 0 and (_is_number(bias) or bias == -math.inf)
+        _is_whole(token) and 0 <= token < 2**31 and (_is_number(bias) or bias == -math.inf)
         for token, bias in value.items()
     )
 
@@ -89,6 +91,6 @@ _RANGES: Final[dict[str, tuple[Callable[..., bool], str]]] = {
         lambda v: v is None or (_is_whole(v) and v >= 0),
         "a whole number of at least 0, or absent",
     ),
-    "stop": (_are_stops, "a tuple of texts that are not empty"),
+    "stop": (_are_stops, "texts, none of them empty"),
     "ignore_eos": (lambda v: isinstance(v, bool), "true or false"),
 }

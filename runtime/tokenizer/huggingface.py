@@ -18,6 +18,9 @@ from .special import end_ids
 from .tokenizer import Frame, Tokenizer
 from .vocabulary import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED, Spelling, Vocabulary, byte_value
 
+# Far above any real vocabulary; it keeps a damaged id from costing memory.
+_MAX_SIZE = 1 << 24
+
 
 @dataclass(frozen=True, slots=True)
 class _Added:
@@ -71,6 +74,8 @@ def _read_vocabulary(backend: Backend) -> tuple[Vocabulary, bool]:
     spelling, has_bytes, drop_space = _spelling(backend)
     by_text = backend.get_vocab(with_added_tokens=True)
     size = 1 + max(by_text.values(), default=-1)
+    if size > _MAX_SIZE:
+        raise TokenizerError(f"tokenizer.json has a token of the impossible id {size - 1}")
     texts, types = [""] * size, bytearray(bytes((UNUSED,)) * size)
     for text, i in by_text.items():
         texts[i] = text
@@ -170,11 +175,11 @@ def _added_tokens(folder: Path, config: Mapping[str, object]) -> list[_Added]:
     """Return the tokens that the folder's JSON files add, by id."""
     found: dict[int, _Added] = {}
     for text, number in _read_json(folder / "added_tokens.json").items():
-        if isinstance(number, int) and 0 <= number < 1 << 24:
+        if isinstance(number, int) and 0 <= number < _MAX_SIZE:
             found[number] = _Added(number, text, special=False)
     listed = config.get("added_tokens_decoder")
     for key, entry in listed.items() if isinstance(listed, dict) else ():
-        if key.isdecimal() and int(key) < 1 << 24 and isinstance(entry, dict) and entry.get("content"):
+        if key.isdecimal() and int(key) < _MAX_SIZE and isinstance(entry, dict) and entry.get("content"):
             flags = {name: bool(entry.get(name, False)) for name in ("special", "lstrip", "rstrip")}
             found[int(key)] = _Added(int(key), str(entry["content"]), **flags)
     return [found[number] for number in sorted(found)]

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from .stream import TextStream
-from .vocabulary import CONTROL, UNKNOWN, Vocabulary
+from .vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, Vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -114,6 +114,10 @@ class Tokenizer:
     def is_special(self, token_id: int) -> bool:
         """Whether a token is markup (control or unknown) rather than text."""
         return self._vocabulary.token_type(token_id) in (CONTROL, UNKNOWN)
+
+    def is_ordinary(self, token_id: int) -> bool:
+        """Whether a token is a piece that any text may hold, neither markup nor added by a user."""
+        return self._vocabulary.token_type(token_id) in (NORMAL, BYTE)
 
 
 def _without_surrogates(text: str) -> str:

@@ -125,3 +125,20 @@ def test_what_cannot_run_is_not_stored(store: Store, model: Path, tmp_path: Path
     with pytest.raises(CorruptFile):
         create.command("one", str(tmp_path / "Modelfile"), quiet=True)
     assert not store.list()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('TEMPLATE "{% for x in"', r"^TEMPLATE, line 1: .* \(line 2, column 1\)"),
+        ("PARAMETER top_p 7", r"^top_p must be a number from 0 to 1, not 7.0 \(line 2, column 1\)"),
+        ('PARAMETER stop ""', r"^stop must be texts, none of them empty"),
+    ],
+)
+def test_what_would_fail_at_each_run_is_not_stored(
+    store: Store, model: Path, tmp_path: Path, line: str, message: str
+) -> None:
+    (tmp_path / "Modelfile").write_text(f"FROM ./tiny.gguf\n{line}\n")
+    with pytest.raises(ModelfileError, match=message):
+        create.command("one", str(tmp_path / "Modelfile"), quiet=True)
+    assert not store.list()

@@ -20,6 +20,7 @@ from mull.errors import ModelNotFound
 TESTS = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "numpy", "gguf", "transformers", "rich", "prompt_toolkit", "importlib.metadata")
 
+ENDS = [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
 ENDLESS = """
 import itertools, sys
 from fake_llm import FakeLLM
@@ -65,7 +66,8 @@ def test_help_imports_nothing_heavy_and_no_other_command(args: tuple[str, ...]) 
 def test_help_lists_each_command_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = in_process(capsys)
     assert code == 0
-    assert out == in_process(capsys, "--help")[1]
+    assert out == in_process(capsys, "--help")[1] == in_process(capsys, "help")[1]
+    assert in_process(capsys, "help", "list") == in_process(capsys, "list", "--help")
     for name, summary in commands.COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(summary)}$", out, re.MULTILINE)
 
@@ -88,6 +90,10 @@ def test_version_twice(capsys: pytest.CaptureFixture[str]) -> None:
     assert in_process(capsys, "version") == (0, f"mull {__version__}\n", "")
 
 
+def _no_option(name: str, hint: str) -> str:
+    return f"error: no such option {name}\nhint: {hint}\n"
+
+
 @pytest.mark.parametrize(
     ("args", "err"),
     [
@@ -95,6 +101,14 @@ def test_version_twice(capsys: pytest.CaptureFixture[str]) -> None:
         (("zzz",), "error: no such command 'zzz'\nhint: llm --help\n"),
         (("list", "--jsn"), "error: no such option --jsn\nhint: did you mean --json? (llm list --help)\n"),
         (("--hlep",), "error: no such option --hlep\nhint: did you mean --help? (llm --help)\n"),
+        (("run", "m", "--temp", "1"), _no_option("--temp", "did you mean --temperature? (llm run --help)")),
+        (
+            ("run", "m", "--ctx-size", "1"),
+            _no_option("--ctx-size", "did you mean --num-ctx? (llm run --help)"),
+        ),
+        (("run", "m", "--format", "json"), _no_option("--format", "llm run --help")),
+        (("list", "--temp", "1"), _no_option("--temp", "llm list --help")),
+        (("run", "m", "--stop"), "error: option '--stop' requires an argument\nhint: llm run --help\n"),
         (("show",), "error: missing argument 'MODEL'\nhint: llm show --help\n"),
     ],
 )
@@ -148,14 +162,14 @@ def endless() -> Iterator[subprocess.Popen[str]]:
     process.stderr.close()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), ENDS)
 def test_signals_end_a_run_quietly(endless: subprocess.Popen[str], number: int, code: int) -> None:
     endless.send_signal(number)
     _, err = endless.communicate(timeout=60)
     assert (endless.returncode, err) == (code, "")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), ENDS)
 def test_an_import_cannot_swallow_a_signal(number: int, code: int) -> None:
     program = (
         "import os\nfrom mull.cli.signals import ending_at_once\n"
@@ -166,6 +180,17 @@ def test_an_import_cannot_swallow_a_signal(number: int, code: int) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (code, "clean", "")
+
+
+def test_a_command_under_nohup_outlives_its_terminal() -> None:
+    program = (
+        "import os, signal\nfrom mull.cli.signals import end_in_order, ending_at_once\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\nend_in_order()\n"
+        "with ending_at_once(lambda: None): os.kill(os.getpid(), signal.SIGHUP)\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\nprint('still here')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "still here\n", "")
 
 
 def test_a_closed_pipe_ends_a_run_quietly(endless: subprocess.Popen[str]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,6 +123,7 @@ def test_a_pipe_without_a_prompt_is_an_error(
         ("--threads 100000", "--threads must be from 0"),
         ("--num-ctx 0", "the context must be at least 1"),
         ("--stop=", "stop must be"),
+        ("--raw --system x", "--raw uses no template"),
     ],
 )
 def test_senseless_values_are_refused_before_the_model_is_loaded(
@@ -298,7 +302,10 @@ def test_an_error_does_not_end_the_chat(chat: Callable[..., str], llm: FakeLLM) 
 
 
 def test_unknown_commands_are_not_sent_to_the_model(chat: Callable[..., str], llm: FakeLLM) -> None:
-    assert "error: there is no command /help here" in chat("/help", "/etc/passwd is what?")
+    screen = chat("/foo", "/set parameter top_k 1", "/? set", "/etc/passwd is what?")
+    assert "error: there is no command /foo here\n" in screen
+    assert "error: there is no command /set here\n" in screen
+    assert "no command /?" not in screen
     assert [request.messages[-1].content for request in llm.requests] == ["/etc/passwd is what?"]
 
 
@@ -311,3 +318,26 @@ def test_the_chat_reads_lines_as_input_does() -> None:
     assert chat_lines.is_command("/foo ")
     assert not chat_lines.is_command("/tmp/x")
     assert not terminal.is_tty(None)
+
+
+def test_several_pasted_lines_are_one_message() -> None:
+    program = (
+        "from mull.cli.chat_lines import edit_lines, read_message\n"
+        "edit_lines(); print('ready'); print('read', repr(read_message()))\n"
+    )
+    controller, terminal_fd = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=terminal_fd, stdout=terminal_fd, env=environment
+    )
+    os.close(terminal_fd)
+    screen = b""
+    while b"\x1b[?2004h" not in screen:
+        screen += os.read(controller, 1024)
+    os.write(controller, b"\x1b[200~one\ntwo\x1b[201~\r")
+    while b"read" not in screen:
+        screen += os.read(controller, 1024)
+    assert process.wait(timeout=60) == 0
+    screen += os.read(controller, 1024)
+    os.close(controller)
+    assert b"'one\\ntwo'" in screen

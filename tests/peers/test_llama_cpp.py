@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,28 @@ def test_greedy_ids_equal(name: str, tmp_path: Path) -> None:
             assert ours(llm, prompt, NUM_NEW)[:n] == expected.ids[:n]
             compared += n
     assert compared >= NUM_NEW, "near ties everywhere: this model compares nothing"
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_greedy_ids_equal_after_long_prompts(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prompt takes several chunks, and its continuation finds most of itself in the cache."""
+    longer = {**tiny.TINY[name].config, "max_position_embeddings": 2048}
+    monkeypatch.setitem(tiny.TINY, name, replace(tiny.TINY[name], config=longer))
+    path = tiny.write_gguf(tiny.build(name), MODELS[name], tmp_path / "tiny.gguf")
+    prompt = (PROMPTS[0] + PROMPTS[1]) * 12
+    with (
+        Peer(path, 2048) as peer,
+        LLM.open(str(path), LoadOptions(dtype="f32", num_ctx=2048, threads=1)) as llm,
+    ):
+        for text in (prompt, prompt + PROMPTS[1]):
+            start = peer.tokenize(text, special=True, parse_special=False)
+            assert len(start) > 1200
+            expected = peer.greedy(start, 24, llm.tokenizer.eos_ids)
+            n = first_tie(expected, tolerance(name))
+            assert n >= 8
+            assert ours(llm, text, 24)[:n] == expected.ids[:n]
 
 
 POCKET = [

@@ -197,6 +197,15 @@ def test_a_broken_config_or_an_empty_folder_is_our_error(tmp_path: Path):
         tokenizer_from_folder(tmp_path)
 
 
+def test_an_impossible_id_costs_no_memory(tmp_path: Path):
+    save(tmp_path, metaspace())
+    described = json.loads((tmp_path / "tokenizer.json").read_text())
+    described["model"]["vocab"]["zzz"] = 200_000_000
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    with pytest.raises(TokenizerError, match="impossible id 200000000"):
+        tokenizer_from_folder(tmp_path)
+
+
 def test_an_unknown_decoder_is_named(tmp_path: Path):
     backend = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     backend.decoder = decoders.BPEDecoder()
