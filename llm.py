@@ -340,9 +340,9 @@ def _template(
     source = own or checkpoint.chat_template
     if not source:
         return None, None
-    bos = tokenizer.token_text(tokenizer.bos_id) if tokenizer.bos_id is not None else ""
-    ends = sorted(tokenizer.eos_ids)
-    eos = tokenizer.token_text(ends[0]) if ends else ""
+    bos, eos = (
+        "" if token is None else tokenizer.token_text(token) for token in (tokenizer.bos_id, tokenizer.eos_id)
+    )
     name = "Modelfile" if own else checkpoint.path.name
     try:
         return Template(source, bos=bos, eos=eos, path_name=name), None

@@ -79,5 +79,10 @@ def sampling_params(options: Mapping[str, Sourced]) -> SamplingParams:
         if isinstance(value, int) and value < 0:
             values[name] = neutral
     params = SamplingParams(**values)  # type: ignore[arg-type]  # validate() checks what they are
-    params.validate()
+    try:
+        params.validate()
+    except InvalidRequest as error:
+        ours = error.field or ""
+        theirs = next((name for name, field in _FIELDS.items() if field == ours), ours)
+        raise InvalidRequest(error.message.replace(ours, theirs, 1), field=theirs) from None
     return params

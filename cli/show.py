@@ -12,6 +12,7 @@ from ..errors import InvalidRequest
 from .formats import bits_in_words, columns, human_number, printable
 from .headers import bits_per_weight, context_length, embedding_length, open_target, quantization
 from .options import Model
+from .terminal import for_screen
 
 if TYPE_CHECKING:
     from ..models.checkpoint.base import Checkpoint
@@ -66,7 +67,7 @@ def command(
         elif wanted:
             text = getattr(facts, wanted[0])()
             if text:
-                print(text.rstrip("\n"))
+                print(for_screen(text.rstrip("\n")))
         else:
             print("\n".join(_sections(facts, verbose=verbose)))
 

@@ -66,6 +66,11 @@ def is_tty(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
+def for_screen(text: str) -> str:
+    """Return a text for standard output: without what a terminal would obey if it is one, else unchanged."""
+    return ScreenFilter().feed(text) if is_tty(sys.stdout) else text
+
+
 def _one_line(text: str) -> str:
     """Join lines, and escape what a name from a file could do to the terminal."""
     return printable(" ".join(text.split()))

@@ -13,6 +13,7 @@ from ..errors import InvalidRequest
 from .formats import printable
 from .inputs import read_argument, read_stdin, read_text
 from .options import Model
+from .terminal import for_screen
 
 if TYPE_CHECKING:
     from ..runtime.tokenizer.tokenizer import Tokenizer
@@ -53,7 +54,7 @@ def command(
     if decode:
         ids = _parse_ids(given, tokenizer.vocab_size)
         plain = tokenizer.decode(ids, skip_special=no_special)
-        print(_json(plain) if as_json else plain)
+        print(_json(plain) if as_json else for_screen(plain))
         return
     ids = tokenizer.encode(given, special=not no_special, parse_special=parse_special)
     if count:

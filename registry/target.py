@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,16 +26,19 @@ class Target:
 def find_target(model: str, settings: Settings | None = None) -> Target:
     """Find a stored model or a file or folder; a name of the store wins, unless it is written as a path.
 
-    Raises ModelNotFound with the nearest names.
+    Raises ModelNotFound, for a name with the nearest ones.
     """
     path = Path(model).expanduser() if model.startswith("~") else Path(model)
     if model.startswith((".", "/", "~")) or path.suffix in (".gguf", ".safetensors"):
+        with suppress(OSError):  # whatever else is wrong with it, opening it says best
+            if not path.exists():
+                raise ModelNotFound(f"{path}: no such file or folder")
         return Target(path)
     store = Store((settings or load_settings()).models_dir)
     try:
         entry = store.find(model)
     except (ModelNotFound, InvalidName):
-        if model and path.exists():
+        if model and os.path.exists(path):
             return Target(path)
         raise
     return Target(store.model_path(entry.manifest), store, entry, store.read(entry.manifest))

@@ -171,6 +171,22 @@ def write_with_tokens(folder, settings, types):
         return tiny.write_gguf(tiny.build("small"), "qwen3", folder / "small.gguf")
 
 
+def test_templates_get_the_end_token_that_the_file_declares(tmp_path, monkeypatch):
+    add_tokenizer = tiny.add_tokenizer
+
+    def add(writer, vocab_size):
+        add_tokenizer(writer, vocab_size)
+        [declared] = [data for data in writer.kv_data if "tokenizer.ggml.eos_token_id" in data]
+        declared["tokenizer.ggml.eos_token_id"].value = 120
+        writer.add_chat_template("{{ messages[0].content }}{{ eos_token }}")
+
+    monkeypatch.setattr(tiny, "add_tokenizer", add)
+    path = tiny.write_gguf(tiny.build("qwen3"), "qwen3", tmp_path / "tiny.gguf")
+    with LLM.open(str(path)) as llm:
+        assert llm.tokenizer.eos_ids == {2, 120}
+        assert llm.template.render([Message("user", "a")]) == "a" + llm.tokenizer.token_text(120)
+
+
 @pytest.mark.parametrize("num_ctx", [0, -5])
 def test_a_context_of_nothing_is_refused(gguf, num_ctx):
     with pytest.raises(InvalidRequest, match="at least 1 token"):
@@ -201,6 +217,8 @@ def test_weights_that_do_not_fit_are_dequantized_per_use(gguf, model, monkeypatc
 def test_options_are_checked_before_anything_runs(model):
     with pytest.raises(InvalidRequest, match="top_p"):
         model.chat(greedy("a", top_p=2))
+    with pytest.raises(InvalidRequest, match="num_predict must be"):
+        model.chat(greedy("a", num_predict=2.5))
     with pytest.raises(InvalidRequest, match="unknown option 'tempreature'") as caught:
         model.chat(greedy("a", tempreature=1))
     assert "temperature" in caught.value.hint

@@ -102,12 +102,10 @@ def _reply(rng: random.Random, mix: Mix, problem: Problem, think: bool) -> list[
     end = Segment(f"{problem.answer}<|im_end|>", True)
     if not think:
         return [Segment("<think>\n\n</think>\n\n", False), end]
-    passes = [list(_clean(problem.steps))]
+    right = [Segment(problem.thought, True)]
+    passes = [right]
     if rng.random() < mix.recheck:
-        if rng.random() < mix.slip:
-            passes = [_slip(rng, problem), passes[0], passes[0]]
-        else:
-            passes = [passes[0], passes[0]]
+        passes = [_slip(rng, problem), right, right] if rng.random() < mix.slip else [right, right]
     segments = [Segment("<think>\n", True)]
     for i, lines in enumerate(passes):
         segments += [Segment("Wait, check again.\n", True)] if i else []
@@ -116,10 +114,6 @@ def _reply(rng: random.Random, mix: Mix, problem: Problem, think: bool) -> list[
     if rng.random() < mix.arrow:
         return [Segment(s.text.replace(":", " →").replace("=", "→"), s.learned) for s in segments]
     return segments
-
-
-def _clean(steps: Sequence[str]) -> list[Segment]:
-    return [Segment("\n".join(steps), True)]
 
 
 def _slip(rng: random.Random, problem: Problem) -> list[Segment]:

@@ -54,11 +54,12 @@ class Block(nn.Module):
         q = _rotate(_norm(q, self.attn_q_norm, config.norm_eps), rope).transpose(1, 2)
         k = _rotate(_norm(k, self.attn_k_norm, config.norm_eps), rope).transpose(1, 2)
         q, k, v = q.to(v.dtype), k.to(v.dtype), v.transpose(1, 2)
-        if past is not None:
-            k, v = past.append(k, v)
-        groups = config.num_heads // config.num_kv_heads
-        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=past is None)
+        if past is None:
+            groups = config.num_heads // config.num_kv_heads
+            k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            out = _attend_to_past(q, *past.append(k, v))
         x = x + self.attn_output(out.transpose(1, 2).reshape(batch, tokens, -1))
         h = _norm(x, self.ffn_norm, config.norm_eps)
         mlp: Tensor = self.ffn_down(F.silu(self.ffn_gate(h)) * self.ffn_up(h))
@@ -166,6 +167,13 @@ def _rope_table(config: PocketConfig) -> tuple[Tensor, Tensor]:
     exponents = torch.arange(0, config.head_dim, 2).float() / config.head_dim
     angles = torch.outer(torch.arange(config.context_length).float(), config.rope_theta**-exponents)
     return angles.cos(), angles.sin()
+
+
+def _attend_to_past(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attend with q [batch, heads, 1, head_dim] to keys and values [batch, kv_heads, tokens, head_dim]."""
+    grouped = q.view(q.shape[0], k.shape[1], -1, q.shape[-1])
+    weights = torch.softmax(grouped @ k.transpose(2, 3) / q.shape[-1] ** 0.5, dim=-1)
+    return (weights @ v).view(q.shape)
 
 
 def _rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:

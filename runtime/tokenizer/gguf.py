@@ -101,6 +101,7 @@ def _frame(fields: Fields, vocabulary: Vocabulary, defaults: _Defaults) -> Frame
     declared = (eos, fields.token("eot", size), fields.token("eom", size))
     return Frame(
         bos_id=bos,
+        eos_id=eos,
         eos_ids=end_ids(vocabulary, (i for i in declared if i is not None)),
         prefix=(bos,) if add_bos and bos is not None else (),
         suffix=(end,) if add_end and end is not None else (),

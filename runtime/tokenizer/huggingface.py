@@ -65,7 +65,7 @@ def _from_json(folder: Path, config: Mapping[str, object], declared_ends: Iterab
         prefix = (bos,) if config.get("add_bos_token") is True and bos is not None else ()
         suffix = (eos,) if config.get("add_eos_token") is True and eos is not None else ()
     ends = [*declared_ends, *(() if eos is None else (eos,))]
-    frame = Frame(bos, end_ids(vocabulary, ends), prefix, suffix, drop_space)
+    frame = Frame(bos, eos, end_ids(vocabulary, ends), prefix, suffix, drop_space)
     return Tokenizer(backend, vocabulary, frame)
 
 
@@ -163,6 +163,7 @@ def _from_model(folder: Path, config: Mapping[str, object], declared_ends: Itera
     ends = [*declared_ends, *(() if eos is None else (eos,))]
     frame = Frame(
         bos_id=bos,
+        eos_id=eos,
         eos_ids=end_ids(vocabulary, ends),
         prefix=(bos,) if config.get("add_bos_token", True) and bos is not None else (),
         suffix=(eos,) if config.get("add_eos_token", False) and eos is not None else (),

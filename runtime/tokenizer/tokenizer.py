@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What a vocabulary puts around a text, and the ids that end a generation.
+    """What a vocabulary puts around a text, and the ids that end a generation; eos_id: the file's own among them.
 
     drop_space: encoding puts a space before the text, so decoding takes one away.
     """
 
     bos_id: int | None
+    eos_id: int | None
     eos_ids: frozenset[int]
     prefix: tuple[int, ...] = ()
     suffix: tuple[int, ...] = ()
@@ -46,6 +47,11 @@ class Tokenizer:
     def bos_id(self) -> int | None:
         """The token that begins a text."""
         return self._frame.bos_id
+
+    @property
+    def eos_id(self) -> int | None:
+        """The token that the vocabulary itself ends a text with, which chat templates call eos_token."""
+        return self._frame.eos_id
 
     @property
     def eos_ids(self) -> frozenset[int]:

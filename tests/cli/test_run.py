@@ -161,6 +161,7 @@ def test_loading_options_are_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path
 
     opened: list[tuple[str, waist.LoadOptions]] = []
     monkeypatch.setattr(waist.LLM, "open", lambda name, options, progress: opened.append((name, options)))
+    (tmp_path / "m.gguf").touch()
     flags = LoadFlags(num_ctx=32768, threads=0, device="cpu", dtype="f32")
     opening.open_llm(str(tmp_path / "m.gguf"), flags, Terminal.detect(), num_ctx=flags.num_ctx, quiet=True)
     ((_, options),) = opened

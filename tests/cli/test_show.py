@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,22 @@ def test_json(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert len(found["model_info"]["tokenizer.ggml.tokens"]) == 3
     assert found["tensors"][0] == {"name": "a.weight", "type": "Q8_0", "shape": [64, 64]}
+
+
+def test_a_terminal_gets_no_escape_sequences(
+    store: Store,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "Modelfile").write_text(f"FROM {model}\nSYSTEM a \x1b[31mred\x1b]0;title\x07 one\n")
+    create.command("mine", str(tmp_path / "Modelfile"), quiet=True)
+    show.command("mine", system=True)
+    assert capsys.readouterr().out == "a \x1b[31mred\x1b]0;title\x07 one\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    show.command("mine", system=True)
+    assert capsys.readouterr().out == "a red one\n"
 
 
 def test_two_parts_at_once_are_refused(model: Path) -> None:
