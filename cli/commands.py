@@ -10,6 +10,8 @@ import typer
 from typer._click.exceptions import BadParameter, NoSuchOption, UsageError
 from typer.core import TyperCommand, TyperGroup
 
+from .signals import ending_at_once
+
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter, Parameter
 
@@ -102,7 +104,8 @@ class LazyGroup(TyperGroup):
         name = ALIASES.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             return None
-        module = import_module(f".{name}", __package__)
+        with ending_at_once():
+            module = import_module(f".{name}", __package__)
         app = typer.Typer(rich_markup_mode=None, add_completion=False)
         app.command(name, cls=PlainCommand)(module.command)
         return typer.main.get_command(app)

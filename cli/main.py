@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from ..errors import MullError
-from .signals import INTERRUPTED, end_anywhere, end_in_order
+from .signals import INTERRUPTED, SIGNALLED, end_anywhere, end_in_order, ending_at_once
 
 USAGE, NO_READER = 2, 141
 """Exit codes: a wrong command line, and what a shell reports for SIGPIPE."""
@@ -22,6 +22,8 @@ def main() -> NoReturn:
             code = _start()
         except KeyboardInterrupt:
             code = INTERRUPTED
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
         sys.stdout.flush()
     except BrokenPipeError:
         _abandon_output()
@@ -30,6 +32,10 @@ def main() -> NoReturn:
         _abandon_output()
         code = code or _fail(_reason(error))
     end_anywhere()
+    if code in SIGNALLED:
+        # A second signal may have come before the engine's thread ended, and Python's own end aborts
+        # a thread in the midst of C++.
+        os._exit(code)
     sys.exit(code)
 
 
@@ -38,10 +44,11 @@ def run_command(args: list[str], name: str = "llm") -> int:
 
     Raises BrokenPipeError when nobody reads the output any more.
     """
-    import typer
-    from typer._click.exceptions import UsageError
+    with ending_at_once():
+        import typer
+        from typer._click.exceptions import UsageError
 
-    from .commands import build_group, explain
+        from .commands import build_group, explain
 
     try:
         group = build_group()

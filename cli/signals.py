@@ -11,6 +11,8 @@ from typing import NoReturn
 HUNG_UP, INTERRUPTED, TERMINATED = 129, 130, 143
 """Exit codes: what a shell reports for the three signals."""
 
+SIGNALLED = (HUNG_UP, INTERRUPTED, TERMINATED)
+
 _CODES = {signal.SIGHUP: HUNG_UP, signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
@@ -29,7 +31,7 @@ def end_anywhere() -> None:
 
 
 @contextmanager
-def ending_at_once(clean_up: Callable[[], None]) -> Iterator[None]:
+def ending_at_once(clean_up: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Exit within a signal's handler. For imports: some of other people's swallow a KeyboardInterrupt."""
 
     def end(number: int, frame: object) -> NoReturn:

@@ -182,6 +182,16 @@ def test_an_import_cannot_swallow_a_signal(number: int, code: int) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (code, "clean", "")
 
 
+def test_a_thread_in_the_midst_of_something_does_not_turn_a_signal_into_an_abort() -> None:
+    program = (
+        "import atexit, sys\nfrom mull.cli import main\n"
+        "def interrupted(*args): raise KeyboardInterrupt\n"
+        "main.run_command = interrupted\natexit.register(lambda: print('python ended itself'))\nmain.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_command_under_nohup_outlives_its_terminal() -> None:
     program = (
         "import os, signal\nfrom mull.cli.signals import end_in_order, ending_at_once\n"
@@ -191,6 +201,20 @@ def test_a_command_under_nohup_outlives_its_terminal() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "still here\n", "")
+
+
+def test_no_import_of_a_command_swallows_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    during = []
+
+    def load(*args: object) -> object:
+        during.append(signal.getsignal(signal.SIGINT))
+        return rm
+
+    monkeypatch.setattr(commands, "import_module", load)
+    main.run_command(["rm", "--help"])
+    assert during != [before]
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_closed_pipe_ends_a_run_quietly(endless: subprocess.Popen[str]) -> None:
