@@ -3,13 +3,13 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PROMPT ?= What is 347 + 685?
 
 .PHONY: run test test-peers check clean
 
 run: $(VENV)/installed
-	$(BIN)/llm run pocket "$(PROMPT)"
+	@$(BIN)/llm run pocket "$(PROMPT)"
 
 test: $(VENV)/tests
 	$(BIN)/python -m pytest
@@ -25,19 +25,20 @@ clean:
 	rm -rf $(VENV) build mull.egg-info
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --upgrade pip
-	$(PIP) install --constraint constraints.txt --editable .
-	touch $@
+	@echo "installing into $(VENV); torch is large, this takes minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade pip
+	@$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
 
 $(VENV)/tests: $(VENV)/installed
-	$(PIP) install --constraint constraints.txt --editable ".[test]"
-	touch $@
+	@$(PIP) install --constraint constraints.txt --editable ".[test]"
+	@touch $@
 
 $(VENV)/peers: $(VENV)/tests
-	$(PIP) install --constraint constraints.txt --editable ".[peers]"
-	touch $@
+	@$(PIP) install --constraint constraints.txt --editable ".[peers]"
+	@touch $@
 
 $(VENV)/checks: $(VENV)/tests
-	$(PIP) install --constraint constraints.txt --editable ".[check]"
-	touch $@
+	@$(PIP) install --constraint constraints.txt --editable ".[check]"
+	@touch $@

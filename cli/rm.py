@@ -22,12 +22,11 @@ def command(
       llm rm mymodel
       llm rm qwen3:8b qwen3:14b
     """
-    from ..registry.name import ModelName
     from ..registry.store import Store
 
     store = Store(load_settings().models_dir)
     for model in models:
-        ModelName.parse(model)  # a wrong name must not leave half of the list removed
+        store.find(model)  # a wrong name must not leave half of the list removed
     for model in models:
         store.remove(model)
         if not quiet:

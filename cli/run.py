@@ -124,6 +124,11 @@ class _Report:
         """Print what belongs to one reply."""
         from .statistics import sources, statistics, to_json
 
+        usage = reply.done.usage
+        used = usage.prompt_tokens + usage.completion_tokens
+        if reply.done.reason == "length" and used >= self._llm.context_length and not self._output.quiet:
+            full = f"the context of {self._llm.context_length} tokens is full, and the reply ends here"
+            print(f"note: {full} (--num-ctx)", file=self._terminal.err)
         if self._output.as_json:
             import json
 

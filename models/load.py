@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..errors import CorruptFile, NotSupported, UnsupportedArchitecture
+from ..errors import CorruptFile, MissingTensor, NotSupported, UnsupportedArchitecture
 from .base import CausalLM, registered
 from .checkpoint.base import Checkpoint
 from .config import ModelConfig, parse_config, section
@@ -88,6 +88,10 @@ def load_model(
     context_length: the positions that a sequence may reach, which decides length-dependent RoPE rules.
     progress: called with the bytes of each tensor read.
     """
+    if not checkpoint.names():
+        raise MissingTensor(
+            f"{checkpoint.path.name} holds only a vocabulary, no weights", hint="llm tokenize can use it"
+        )
     model = find_architecture(checkpoint)
     config = model_config(checkpoint)
     source = Source(

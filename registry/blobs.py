@@ -53,12 +53,14 @@ class Blobs:
         return digest, size
 
     def prune(self, keep: Collection[str], doomed: Collection[str], grace: float) -> list[str]:
-        """Delete what is not in `keep`: the doomed at once, others after `grace` seconds; return digests."""
+        """Delete what is not in `keep`: the doomed at once, others after `grace` seconds; return digests.
+
+        The caller holds the store for itself, so that whoever wrote a temporary file is dead.
+        """
         deleted = []
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             if path.name.startswith(TEMPORARY):
-                if is_idle(path, grace):
-                    path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
             elif _BLOB.fullmatch(path.name):
                 digest = path.name.replace("-", ":")
                 if digest not in keep and (digest in doomed or is_idle(path, grace)):

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import InvalidName, ModelNotFound, NotSupported, StoreError
-from .blobs import Blobs, is_idle
+from .blobs import Blobs
 from .bundled import POCKET, Bundled
 from .disk import TEMPORARY, Progress, disk_errors, hash_file, locked, sync_folder, write_atomic
 from .manifest import (
@@ -160,6 +160,9 @@ class Store:
         The caller puts into the set the digests that it adds, and those that `write_manifest` returns.
         """
         doomed: set[str] = set()
+        # What a killed process left behind may be as large as what is to be added.
+        with suppress(StoreError):
+            self.prune(wait=False)
         try:
             with self._changing(exclusive=False):
                 yield doomed
@@ -273,8 +276,7 @@ class Store:
                 views |= {self._views.key(group) for group in _view_groups(Manifest.from_bytes(data))}
         self._views.prune(views)
         for path in self._manifests.glob(f"*/*/*/{TEMPORARY}*"):
-            if is_idle(path, grace):
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         return tuple(self._blobs.prune(keep, doomed, grace))
 
     def _walk(self) -> Iterator[tuple[ModelName, Path]]:

@@ -28,6 +28,7 @@ class FakeLLM:
         self.backend = "cpu float32 (fake)"
         self.context_length = 2048
         self.notes: list[str] = []
+        self.reason = "stop"
         self.contents = SimpleNamespace(parameters={"num_ctx": 2048})
         self.defaults = {**our_defaults(), "temperature": Sourced(0.6, "gguf")}
         self.requests: list[ChatRequest] = []
@@ -44,7 +45,7 @@ class FakeLLM:
                 if isinstance(step, BaseException):
                     raise step
                 yield step
-            yield Done(USAGE, "stop", (5, 6, 7), 42)
+            yield Done(USAGE, self.reason, (5, 6, 7), 42)
             finished = True
         finally:
             self.num_stopped += not finished

@@ -286,6 +286,15 @@ def test_several_lines_are_one_message(chat: Callable[..., str], llm: FakeLLM) -
     assert [request.messages[-1].content for request in llm.requests] == ["one\n\ntwo", "three"]
 
 
+def test_a_full_context_is_told(llm_run: Run, llm: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "is full" not in llm_run("hi")[2]
+    llm.context_length = 26 + 298
+    llm.reason = "length"
+    code, out, err = llm_run("hi")
+    assert (code, out) == (0, "answer\n")
+    assert "note: the context of 324 tokens is full" in err
+
+
 def test_ctrl_c_stops_the_answer_and_the_chat_goes_on(chat: Callable[..., str], llm: FakeLLM) -> None:
     llm._replies = [[Text("par"), KeyboardInterrupt()], [Reasoning("hm"), KeyboardInterrupt()], [Text("ok")]]
     screen = chat("one", "two", KeyboardInterrupt, "three")

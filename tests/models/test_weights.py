@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gguf
 import pytest
 import tiny
 import torch
-from mull.errors import NotSupported, ShapeMismatch
+from mull.errors import MissingTensor, NotSupported, ShapeMismatch
 from mull.kernels.device import choose_device
 from mull.models.checkpoint.open import open_checkpoint
 from mull.models.load import Placement, load_model
@@ -37,3 +38,17 @@ def test_a_head_norm_of_another_shape_is_refused(tmp_path, shape):
     name = "model.layers.0.self_attn.q_norm.weight"
     with pytest.raises(ShapeMismatch, match=name):
         load_with(tmp_path, "qwen3", {name: torch.ones(shape)})
+
+
+def test_a_vocabulary_alone_is_no_model(tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "vocab.gguf", "llama")
+    tiny.add_tokenizer(writer, tiny.VOCAB)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with (
+        open_checkpoint(tmp_path / "vocab.gguf") as checkpoint,
+        pytest.raises(MissingTensor, match="only a vocabulary"),
+    ):
+        load_model(checkpoint, Placement(choose_device("cpu"), torch.float32), 64)

@@ -315,23 +315,30 @@ def test_strange_files_are_ignored(store: Store) -> None:
     assert not (store.root / "manifests/registry.ollama.ai/library/a/.tmp-1-2").exists()
 
 
-def test_orphans_and_leftovers_go_after_a_while(store: Store) -> None:
+def test_orphans_go_after_a_while(store: Store) -> None:
     add(store, "a")
     digest, _ = store.add_blob(b"uploaded, not yet named")
+    assert store.prune() == ()
+    assert store.prune(grace=0) == (digest,)
+    store.resolve("a")
+
+
+def test_what_a_killed_process_left_goes_before_the_next_adds(store: Store) -> None:
+    add(store, "a")
     leftover = store.root / "blobs/.tmp-1-2"
     leftover.write_bytes(b"half")
-    assert store.prune() == ()
-    assert leftover.exists()
-    assert store.prune(grace=0) == (digest,)
-    assert not leftover.exists()
-    store.resolve("a")
+    with store.adding():
+        assert not leftover.exists()
 
 
 def test_nothing_is_pruned_while_another_adds(store: Store) -> None:
     digest, _ = store.add_blob(b"orphan")
     other = Store(store.root, bundled=None)
     with store.adding():
+        living = store.root / "blobs/.tmp-1-2"
+        living.write_bytes(b"half")
         assert other.prune([digest], wait=False) == ()
+        assert living.exists()
     assert other.prune([digest], wait=False) == (digest,)
 
 
