@@ -19,12 +19,15 @@ from .chat.session import Prompt, Session
 from .chat.stream import Done, Event, Progress, StreamParser, Usage
 from .chat.template import Template
 from .errors import ContextExceeded, InvalidRequest, NotSupported, TemplateError, TokenizerError
+from .kernels.cpu import native
 from .kernels.device import (
     available_memory,
     choose_device,
     choose_dtype,
     choose_threads,
     maps_files,
+    native_types,
+    set_threads,
     synchronize,
 )
 from .models.cache import KVCache
@@ -50,6 +53,7 @@ Progressed = Callable[[int, int], None] | None
 
 BLOCK_SIZE = 16
 CHUNK = 512
+NATIVE_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class LLM:
         self.checkpoint = open_checkpoint(target.path)
         self.contents = target.contents
         self.threads = choose_threads(options.threads or self._parameter("num_thread"))
-        torch.set_num_threads(self.threads)
+        set_threads(self.threads)
         self.device = choose_device(options.device)
         self.tokenizer = load_tokenizer(self.checkpoint)
         self.template, self._template_error = _template(self.checkpoint, self.contents, self.tokenizer)
@@ -87,10 +91,11 @@ class LLM:
         self.defaults = _defaults(self.checkpoint, self.contents)
         self._session = Session(self.template, self.family, self.tokenizer)
         self.dtype = choose_dtype(options.dtype, _main_type(self.checkpoint), self.device)
+        self._native = self._native_types(options.dtype)
         self.config = model_config(self.checkpoint)
         self._check_vocabulary()
         self.plan = self._plan(options.num_ctx)
-        placement = Placement(self.device, self.dtype, self.plan.hold)
+        placement = Placement(self.device, self.dtype, self.plan.hold, native=bool(self._native))
         self._model = load_model(
             self.checkpoint, placement, self.context_length, _counted(self.checkpoint, progress)
         )
@@ -138,8 +143,11 @@ class LLM:
 
     @property
     def backend(self) -> str:
-        """What computes: device, compute type and kernels."""
-        return f"{self.device.type} {str(self.dtype).removeprefix('torch.')} (torch)"
+        """What computes: the device, the compute type, and the types that native kernels multiply with."""
+        kernels = f"{native.ISA} for {', '.join(self._native)}" if self._native else "torch"
+        if self.device.type == "cpu" and not native.is_available():
+            kernels += f", no native kernels: {native.why_not()}"
+        return f"{self.device.type} {str(self.dtype).removeprefix('torch.')} ({kernels})"
 
     def chat(self, request: ChatRequest) -> Iterator[Event]:
         """Answer a request event by event, ending with Done; closing the iterator stops the answer.
@@ -205,6 +213,16 @@ class LLM:
     ) -> None:
         self.close()
 
+    def _native_types(self, dtype: str) -> list[str]:
+        """Return the types that native kernels will multiply with: all of the file's that can, if they are most.
+
+        For a few tensors it would not pay: while the kernels run, torch has one thread for the others.
+        """
+        counts = self.checkpoint.dtype_counts()
+        types = native_types(self.device, dtype) & counts.keys() if self.dtype != torch.float32 else set()
+        served = sum(counts[name] for name in types)
+        return sorted(types) if served >= NATIVE_SHARE * sum(counts.values()) else []
+
     def _parameter(self, name: str) -> int | None:
         """Return a size that the Modelfile sets; None if it sets none."""
         value = self.contents.parameters.get(name) if self.contents is not None else None
@@ -218,6 +236,7 @@ class LLM:
             available_memory(self.device),
             self._parameter("num_ctx") if num_ctx is None else num_ctx,
             mapped=maps_files(self.device),
+            native=self._native,
         )
 
     def _engine(self) -> Engine:

@@ -26,7 +26,7 @@ def command(
 
     store = Store(load_settings().models_dir)
     for model in models:
-        store.find(model)  # a wrong name must not leave half of the list removed
+        store.check_removable(model)  # a wrong name must not leave half of the list removed
     for model in models:
         store.remove(model)
         if not quiet:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..errors import InvalidRequest, NotSupported
+from .cpu import native
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -89,6 +90,21 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     if device.type == "mps":
         torch.mps.synchronize()
+
+
+def native_types(device: torch.device, dtype: str) -> frozenset[str]:
+    """Return the types of weights that kernels multiply with as they are stored.
+
+    dtype: what the user asked to compute in; any but "auto" asks for weights unpacked to that type.
+    """
+    native_runs = device.type == "cpu" and dtype == "auto" and native.is_available()
+    return frozenset(native.TYPES) if native_runs else frozenset()
+
+
+def set_threads(count: int) -> None:
+    """Set how many CPU threads torch and the native kernels use."""
+    torch.set_num_threads(count)
+    native.set_threads(count)
 
 
 def choose_threads(wanted: int | None) -> int:

@@ -78,6 +78,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, shape: AttentionShape) -> Tensor:
 
     Query i stands at position context - n + i and sees the keys up to its own, `window` of them at most.
     """
+    q = q.to(k.dtype)
     n, context = q.shape[0], k.shape[0]
     first_visible = 0 if shape.window is None else max(0, context - n + 1 - shape.window)
     if first_visible:

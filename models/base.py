@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
+from ..kernels.cpu.native import share_cores
 from ..kernels.dispatch import find
 from .batch import Batch
 from .cache import CacheSpec
@@ -56,6 +57,7 @@ class CausalLM:
 
     def __init__(self, config: ModelConfig, weights: Weights, context_length: int) -> None:
         self.config = config
+        self._native = weights.source.native
         vocab, hidden = config.vocab_size, config.hidden_size
         self._embedding = weights.embedding("model.embed_tokens", vocab, hidden)
         factors = None
@@ -97,6 +99,8 @@ class CausalLM:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Run one step; returns float32 logits [rows, vocab] of the batch's logits_rows."""
+        if self._native:
+            share_cores(len(batch.token_ids))
         x = self.embed(batch.token_ids)
         for layer in self.layers:
             x = layer(x, batch)

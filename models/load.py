@@ -26,6 +26,7 @@ class Placement:
     device: torch.device
     dtype: torch.dtype
     hold: bool = True
+    native: bool = False
 
 
 def architectures(file_format: str) -> list[str]:
@@ -100,6 +101,7 @@ def load_model(
         dtype=placement.dtype,
         device=placement.device,
         hold=placement.hold,
+        native=placement.native,
         progress=progress,
     )
     with torch.inference_mode():

@@ -20,7 +20,7 @@ _WHOLE_NUMBERS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "bool")
 class Source:
     """One checkpoint being loaded: where to, in which type, and what has been used so far.
 
-    hold: keep matrices dequantized in `dtype`; else they stay as stored and are dequantized at each use.
+    hold, native: how matrices are multiplied (quant/linear.py).
     progress: called with the bytes of each tensor as it is read.
     """
 
@@ -29,6 +29,7 @@ class Source:
     dtype: torch.dtype
     device: torch.device
     hold: bool = True
+    native: bool = False
     progress: Callable[[int], None] | None = None
     used: set[str] = field(default_factory=set)
 
@@ -95,7 +96,8 @@ class Weights:
 
     def as_linear(self, weight: QTensor, bias: Tensor | None = None) -> Linear:
         """Put a loaded matrix [out, in] to use."""
-        return Linear(weight, bias, self.source.dtype, hold=self.source.hold)
+        source = self.source
+        return Linear(weight, bias, source.dtype, hold=source.hold, native=source.native)
 
     def experts(self, name: str, count: int, num_out: int, num_in: int) -> list[Linear]:
         """Load one matrix per expert: `experts.{name}` stacked [count, out, in], or `experts.{i}.{name}` apart."""

@@ -5,33 +5,50 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..kernels.dispatch import find
+from ..kernels.dispatch import Kernel, exact, find
 from .qtensor import QTensor
 
 
 class Linear:
-    """y = x Wᵀ + b, with W held in the compute type, or kept as stored and dequantized at each use."""
+    """y = x Wᵀ + b, in one of three ways, by what the weight's type and the caller allow:
 
-    def __init__(self, weight: QTensor, bias: Tensor | None, dtype: torch.dtype, *, hold: bool) -> None:
+    native  W stays as stored, and a kernel made for its type multiplies with it;
+    held    W is dequantized once, to the compute type;
+    else    W stays as stored and is dequantized at each use.
+    """
+
+    def __init__(
+        self, weight: QTensor, bias: Tensor | None, dtype: torch.dtype, *, hold: bool, native: bool
+    ) -> None:
         self.shape = weight.shape
         self.dtype = dtype
-        self.bias = None if bias is None else bias.to(dtype)
+        self._native = native_kernel(weight) if native else None
+        hold = hold and self._native is None
         self._stored = None if hold else weight
         self._dense = weight.dequantize(dtype) if hold else None
-        self._kernel = find("linear", device=weight.device.type)
-
-    @property
-    def weight(self) -> Tensor:
-        """The matrix [out, in] in the compute type."""
-        if self._dense is not None:
-            return self._dense
-        assert self._stored is not None
-        return self._stored.dequantize(self.dtype)
+        self._linear = find("linear", device=weight.device.type)
+        self._bias = None if bias is None else bias.to(torch.float32 if self._native else dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Multiply x [T, in]; returns [T, out] in the compute type."""
-        result: Tensor = self._kernel(x, self.weight, self.bias)
+        """Multiply x [T, in]; returns [T, out], in the compute type or wider."""
+        if self._native is not None:
+            assert self._stored is not None
+            y: Tensor = self._native(x, self._stored.parts[0], self.shape[1])
+            return y if self._bias is None else y + self._bias
+        weight = self._dense
+        if weight is None:
+            assert self._stored is not None
+            weight = self._stored.dequantize(self.dtype)
+        result: Tensor = self._linear(x, weight, self._bias)
         return result
+
+
+def native_kernel(weight: QTensor) -> Kernel | None:
+    """Return the kernel that multiplies with this matrix as it is stored, if there is one."""
+    block = 32
+    if weight.shape[-1] % block or not weight.parts[0].is_contiguous():
+        return None
+    return exact("stored_linear", weight.dtype.name, weight.device.type)
 
 
 class Embedding:

@@ -199,11 +199,16 @@ class Store:
                 write_atomic(path, manifest.to_bytes())
         return before
 
-    def remove(self, name: str | ModelName) -> None:
-        """Delete a name and the blobs that no other name uses; raise ModelNotFound."""
+    def check_removable(self, name: str | ModelName) -> ModelName:
+        """Return the name of a model that can be removed, damaged or not; raise ModelNotFound or NotSupported."""
         wanted = ModelName.parse(name) if isinstance(name, str) else name
         if self._path(wanted) is None:
             raise self._not_removable(name, wanted)
+        return wanted
+
+    def remove(self, name: str | ModelName) -> None:
+        """Delete a name and the blobs that no other name uses; raise ModelNotFound."""
+        wanted = self.check_removable(name)
         with self._changing(exclusive=True), disk_errors(f"remove '{wanted}'"):
             path = self._path(wanted)
             if path is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -43,17 +44,22 @@ def plan_memory(
     num_ctx: int | None = None,
     *,
     mapped: bool = True,
+    native: Collection[str] = (),
 ) -> MemoryPlan:
     """Decide how to hold the weights and how long the context may be, given `free` bytes.
 
     mapped: weights that stay as stored are pages of the file, which the system can take back at any time.
+    native: types whose weights stay as stored, since there are kernels for them.
     Raises InvalidRequest for a context beyond the model's own, OutOfMemory for one beyond `free`.
     """
     per_token = CacheSpec(config.num_layers, config.num_kv_heads, config.head_dim).token_bytes(dtype)
-    held = _held_bytes(checkpoint, dtype)
+    counts = checkpoint.dtype_counts()
+    held = dtype.itemsize * sum(count for name, count in counts.items() if name not in native)
+    kept = sum(info.nbytes for info in checkpoint.infos.values() if info.dtype in native)
     hold = held <= free * WEIGHTS_SHARE
-    weight_bytes = held if hold else checkpoint.nbytes
-    left = max(0, free - RESERVE - (weight_bytes if hold or not mapped else 0))
+    weight_bytes = kept + held if hold else checkpoint.nbytes
+    taken = held if hold and mapped else 0 if mapped else weight_bytes
+    left = max(0, free - RESERVE - taken)
     own = config.max_positions
     if num_ctx is None:
         fits = int(left * CONTEXT_SHARE) // per_token
@@ -85,11 +91,6 @@ def plan_memory(
         cache_bytes=context * per_token,
         limited_by="memory" if num_ctx is None and context < own else None,
     )
-
-
-def _held_bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
-    """Return the bytes of all weights in `dtype`, those included that already are in it."""
-    return checkpoint.num_parameters * dtype.itemsize
 
 
 def _gigabytes(nbytes: int) -> str:

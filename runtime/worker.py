@@ -6,6 +6,7 @@ by this thread alone.
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -89,9 +90,11 @@ class Worker:
         self._inboxes: dict[str, _Inbox] = {}
         self._is_closing = False
         self._has_stopped = False
-        # A daemon, so that a program that forgets to close still ends.
+        # A daemon, closed at exit: a program that forgets to close still ends, and not with this thread
+        # inside torch while the interpreter is taken down, which aborts the process.
         self._thread = threading.Thread(target=self._run, name="mull-engine", daemon=True)
         self._thread.start()
+        atexit.register(self.close)
 
     def submit(self, request: Request) -> Stream:
         """Queue a request. Raises InvalidRequest, or EngineStopped after the end."""
@@ -134,6 +137,7 @@ class Worker:
 
     def close(self) -> None:
         """Stop after the present step and wait for the thread; whoever still waits gets EngineStopped."""
+        atexit.unregister(self.close)
         self._is_closing = True
         self._jobs.put(None)
         self._thread.join()
@@ -148,8 +152,9 @@ class Worker:
 
     def _post(self, job: _Job) -> None:
         self._jobs.put(job)
-        # The thread refuses what is queued when it ends; what comes after that is refused here.
-        if self._has_stopped:
+        # The thread refuses what is queued when it ends; what comes after that is refused here. In a process
+        # that was forked from the thread's own it does not run either.
+        if self._has_stopped or not self._thread.is_alive():
             self._refuse_jobs()
 
     def _run(self) -> None:

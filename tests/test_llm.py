@@ -21,6 +21,7 @@ from mull.errors import (
     TokenizerError,
     UnsupportedArchitecture,
 )
+from mull.kernels.cpu import native
 from mull.llm import LLM, LoadOptions
 from mull.registry.create import Details, create
 from mull.registry.modelfile import Modelfile
@@ -212,6 +213,19 @@ def test_weights_that_do_not_fit_are_dequantized_per_use(gguf, model, monkeypatc
         assert not llm.plan.hold
         assert "unpacked at each use" in llm.notes[0]
         assert reply(llm, greedy("abc"))[1].token_ids == reply(model, greedy("abc"))[1].token_ids
+
+
+@pytest.mark.skipif(not native.is_available(), reason="no native kernels on this machine")
+def test_native_kernels_serve_quantized_files_unless_a_type_is_asked_for():
+    answers = {}
+    for dtype in ("auto", "bf16", "f32"):
+        with LLM.open("pocket", LoadOptions(dtype=dtype)) as llm:
+            assert (native.ISA in llm.backend) == (dtype == "auto")
+            answers[dtype] = llm.logits(llm.tokenizer.encode("What is 12 + 345?"))
+    largest = answers["f32"].abs().max()
+    assert (answers["auto"] - answers["f32"]).abs().max() < 0.03 * largest
+    assert (answers["bf16"] - answers["f32"]).abs().max() < 0.03 * largest
+    assert not torch.equal(answers["auto"], answers["bf16"])
 
 
 def test_options_are_checked_before_anything_runs(model):

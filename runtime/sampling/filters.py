@@ -14,6 +14,8 @@ from .params import SamplingParams
 
 # The largest values are sought among the maxima of runs this long: a fifth of torch.topk's time on a CPU.
 _RUN = 64
+# Below this a temperature is nothing in float32, and nothing divided by it is no number.
+_COLDEST = 1e-30
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,8 @@ def temperature(candidates: Candidates, params: SamplingParams) -> Candidates:
     """Divide the logits by the temperature, relative to the highest so that none overflows."""
     logits = candidates.logits
     peak = logits[0] if candidates.is_sorted else logits.max()
-    return Candidates((logits - peak) / params.temperature, candidates.ids, candidates.is_sorted)
+    scaled = (logits - peak) / max(params.temperature, _COLDEST)
+    return Candidates(scaled, candidates.ids, candidates.is_sorted)
 
 
 DEFAULT_ORDER: Final[tuple[Filter, ...]] = (

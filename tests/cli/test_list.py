@@ -12,7 +12,7 @@ import pytest
 from mull.cli import cp, rm
 from mull.cli import list as list_
 from mull.cli.main import run_command
-from mull.errors import InvalidName, ModelNotFound
+from mull.errors import InvalidName, ModelNotFound, NotSupported
 from mull.registry.bundled import POCKET, Bundled
 from mull.registry.manifest import CONFIG, MODEL, Layer, Manifest, ModelConfig
 from mull.registry.name import ModelName
@@ -85,6 +85,25 @@ def test_copy_and_remove(store: Store, capsys: pytest.CaptureFixture[str]) -> No
     assert not store.list()
     with pytest.raises(ModelNotFound, match="'one' not found"):
         cp.command("one", "two")
+
+
+def test_a_damaged_model_can_be_removed(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    add(store, "manifest", 10, 1_000_000_000)
+    store.root.joinpath("manifests", *ModelName.parse("manifest").parts()).write_text("{")
+    add(store, "blob", 20, 1_000_000_000)
+    for blob in store.root.joinpath("blobs").iterdir():
+        blob.unlink()
+    rm.command(["manifest", "blob"])
+    assert capsys.readouterr().out == "deleted 'manifest'\ndeleted 'blob'\n"
+    assert not list(store.root.glob("manifests/*/*/*/*"))
+
+
+def test_the_bundled_model_in_a_list_removes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bundled, "exists", lambda self: True)
+    add(store, "one", 10, 1_000_000_000)
+    with pytest.raises(NotSupported, match="cannot be removed"):
+        rm.command(["one", "pocket"])
+    assert store.find("one")
 
 
 def test_an_invalid_name_removes_nothing(store: Store) -> None:

@@ -15,11 +15,16 @@ SIZES = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "v
 PER_TOKEN = 2 * 2 * 64 * 2
 
 
-def plan(free, num_ctx=None, *, stored=100 * MB, held=400 * MB, mapped=True):
-    """Plan for weights of `stored` bytes, `held` as bf16, and a context of up to 4096 tokens."""
-    checkpoint = SimpleNamespace(nbytes=stored, num_parameters=held // 2)
+def plan(free, num_ctx=None, *, stored=100 * MB, held=400 * MB, mapped=True, native=()):
+    """Plan for q4_k weights of `stored` bytes, `held` as bf16, and a context of up to 4096 tokens."""
+    checkpoint = SimpleNamespace(
+        nbytes=stored,
+        dtype_counts=lambda: {"q4_k": held // 2},
+        infos={"w": SimpleNamespace(dtype="q4_k", nbytes=stored)},
+    )
     config = parse_config({**SIZES, "max_position_embeddings": 4096})
-    return plan_memory(checkpoint, config, torch.bfloat16, RESERVE + free, num_ctx, mapped=mapped)
+    free += RESERVE
+    return plan_memory(checkpoint, config, torch.bfloat16, free, num_ctx, mapped=mapped, native=native)
 
 
 def test_weights_that_fit_are_held():
@@ -32,6 +37,11 @@ def test_weights_that_fit_are_held():
 def test_weights_that_do_not_fit_stay_as_stored():
     found = plan(free=101 * MB, held=1000 * MB)
     assert (found.hold, found.weight_bytes, found.context_length) == (False, 100 * MB, 4096)
+
+
+def test_weights_that_kernels_read_stay_as_stored_and_are_no_loss():
+    found = plan(free=101 * MB, held=1000 * MB, native={"q4_k"})
+    assert (found.hold, found.weight_bytes, found.context_length) == (True, 100 * MB, 4096)
 
 
 def test_a_device_holds_stored_weights_in_its_own_memory():

@@ -84,6 +84,11 @@ def test_temperature_as_published():
     assert probs(cold) == [1.0, 0.0, 0.0, 0.0]
 
 
+def test_no_temperature_is_too_cold():
+    for degree in (1e-30, 1e-46, 1e-300, 5e-324):
+        assert probs(temperature(candidates(RISING), SamplingParams(temperature=degree)))[0] == 1
+
+
 @pytest.mark.parametrize(
     ("window", "repeat", "frequency", "presence", "expected"),
     [
