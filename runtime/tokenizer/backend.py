@@ -15,6 +15,9 @@ Merge = tuple[str, str]
 # no vocabulary has longer tokens; a broken file may, and their splits would take quadratic memory
 _LONGEST_TOKEN = 512
 
+# A word that is longer is unknown as a whole: WordPiece takes time with the cube of a word's length.
+MAX_WORD = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Spacing:
@@ -98,7 +101,8 @@ def wordpiece(vocabulary: Vocabulary, unknown: int, *, lowercase: bool, strip_ac
             texts[text] = i
         else:
             texts[text[1:] if text.startswith("▁") else "##" + text] = i
-    model = models.WordPiece(texts, unk_token=vocabulary.texts[unknown], max_input_chars_per_word=1 << 30)
+    unk = vocabulary.texts[unknown]
+    model = models.WordPiece(texts, unk_token=unk, max_input_chars_per_word=MAX_WORD)
     normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
     return _assemble(model, normalizer, pre_tokenizers.BertPreTokenizer())
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -252,6 +254,37 @@ def test_after_the_end_everything_is_refused():
         next(worker.submit(Request((1,))))
     with pytest.raises(EngineStopped):
         worker.run_exclusive(lambda: None)
+
+
+def test_a_forked_process_is_refused_at_once():
+    with Worker(make()) as worker:
+        list(worker.submit(Request((1,), SamplingParams(max_tokens=4))))
+        child = os.fork()
+        if not child:
+            signal.alarm(30)  # ends a child that waits for a thread which it does not have
+            try:
+                next(worker.submit(Request((1,))))
+            except EngineStopped:
+                os._exit(7)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_program_that_forgets_to_close_ends_in_order():
+    code = (
+        "import fakes, sys\n"
+        "from mull.runtime.request import Request\n"
+        "from mull.runtime.sampling.params import SamplingParams\n"
+        "from mull.runtime.worker import Worker\n"
+        "worker = Worker(fakes.engine(fakes.hashed(23), num_blocks=4096))\n"
+        "stream = worker.submit(Request((1,), SamplingParams(temperature=0, max_tokens=None)))\n"
+        "next(stream)\n"
+        "sys.exit(3)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (3, "")
 
 
 def test_an_idle_worker_does_not_step():

@@ -9,6 +9,7 @@ import vocabularies
 from hypothesis import given
 from hypothesis import strategies as st
 from mull.errors import TokenizerError
+from mull.runtime.tokenizer.backend import MAX_WORD
 from mull.runtime.tokenizer.gguf import tokenizer_from_gguf
 from mull.runtime.tokenizer.pretokenizers import PRE_TOKENIZERS
 from vocabularies import Metadata
@@ -87,6 +88,13 @@ def test_sentencepiece_without_prefix_or_with_collapsed_spaces():
     trimmed = tokenizer_from_gguf(vocabularies.sentencepiece(remove_extra_whitespaces=True))
     assert trimmed.encode("  hello   hello ") == trimmed.encode("hello hello")
     assert trimmed.encode("   ", special=False) == []
+
+
+def test_a_word_beyond_all_words_is_unknown_as_a_whole():
+    subject = tokenizer_from_gguf(vocabularies.wordpiece())
+    count = MAX_WORD // len("llo")
+    assert len(subject.encode("hello" + "llo" * (count - 2), special=False)) == count - 1
+    assert subject.encode("hello" + "llo" * count + " a", special=False) == [1, 11]
 
 
 def test_wordpiece():
