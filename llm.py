@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -102,7 +103,9 @@ class LLM:
         self._spec = self._model.cache_spec()
         self._scratch: KVCache | None = None
         self._worker = Worker(self._engine())
-        self.load_ms = (time.perf_counter() - started) * 1000
+        # Not at exit: the worker itself waits for its thread then.
+        weakref.finalize(self, self._worker.stop).atexit = False
+        self.load_ms = self._untold_load_ms = (time.perf_counter() - started) * 1000
 
     @classmethod
     def open(
@@ -243,13 +246,14 @@ class LLM:
         blocks = -(-self.context_length // BLOCK_SIZE)
         cache = KVCache(self._spec, blocks, BLOCK_SIZE, self.dtype, self.device)
         pool = BlockPool(blocks, BLOCK_SIZE)
+        tokenizer = self.tokenizer  # the engine must not hold the LLM, or nothing would ever free it
         scheduler = Scheduler(pool, max_context=self.context_length, token_budget=CHUNK, chunk=CHUNK)
         return Engine(
             ModelRunner(self._model, cache),
             pool,
             scheduler,
             Sampler(),
-            detokenizer=lambda: self.tokenizer.stream(continuing=True),
+            detokenizer=lambda: tokenizer.stream(continuing=True),
         )
 
     def _scratch_cache(self, size: int) -> KVCache:
@@ -296,6 +300,11 @@ class LLM:
             before = (Message("system", self.contents.system), *before)
         return replace(request, messages=(*before, *request.messages))
 
+    def _take_load_ms(self) -> float:
+        """Return what loading took, to the first reply; later ones found the model loaded."""
+        taken, self._untold_load_ms = self._untold_load_ms, 0.0
+        return taken
+
     def _events(self, stream: Stream, prompt: Prompt, parser: StreamParser) -> Iterator[Event]:
         submitted = time.perf_counter()
         first_token = submitted
@@ -322,7 +331,7 @@ class LLM:
             cached_tokens=last.num_cached,
             thinking_tokens=thoughts.count,
             completion_tokens=len(ids),
-            load_ms=self.load_ms,
+            load_ms=self._take_load_ms(),
             prompt_ms=((first_token if ids else ended) - submitted) * 1000,
             eval_ms=(ended - first_token) * 1000 if ids else 0.0,
         )

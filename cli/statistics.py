@@ -32,8 +32,9 @@ class Reply:
 
     @property
     def eval_rate(self) -> float:
-        """Tokens generated per second."""
-        return _rate(self.done.usage.completion_tokens, self.done.usage.eval_ms)
+        """Tokens generated per second, as Ollama counts; none for one token, which comes with the prompt."""
+        count = self.done.usage.completion_tokens
+        return _rate(count, self.done.usage.eval_ms) if count > 1 else 0.0
 
 
 def statistics(reply: Reply) -> list[str]:

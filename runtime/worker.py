@@ -135,11 +135,15 @@ class Worker:
             # If the wait was interrupted before its turn came, the function need not run.
             future.cancel()
 
-    def close(self) -> None:
-        """Stop after the present step and wait for the thread; whoever still waits gets EngineStopped."""
+    def stop(self) -> None:
+        """Ask the thread to end after the present step; whoever still waits gets EngineStopped."""
         atexit.unregister(self.close)
         self._is_closing = True
         self._jobs.put(None)
+
+    def close(self) -> None:
+        """Stop, and wait for the thread."""
+        self.stop()
         self._thread.join()
 
     def __enter__(self) -> Worker:

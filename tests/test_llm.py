@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import threading
+import weakref
 from dataclasses import replace
 
 import mull.llm
@@ -226,6 +229,27 @@ def test_native_kernels_serve_quantized_files_unless_a_type_is_asked_for():
     assert (answers["auto"] - answers["f32"]).abs().max() < 0.03 * largest
     assert (answers["bf16"] - answers["f32"]).abs().max() < 0.03 * largest
     assert not torch.equal(answers["auto"], answers["bf16"])
+
+
+def test_a_dropped_model_is_freed(gguf):
+    before = threading.active_count()
+    llm = LLM.open(str(gguf))
+    reply(llm, greedy("abc"))
+    seen = weakref.ref(llm._model)
+    thread = llm._worker._thread
+    del llm
+    gc.collect()
+    thread.join(30)
+    assert not thread.is_alive()
+    gc.collect()
+    assert seen() is None
+    assert threading.active_count() == before
+
+
+def test_loading_is_told_with_the_first_reply(gguf):
+    with LLM.open(str(gguf)) as llm:
+        assert reply(llm, greedy("a"))[1].usage.load_ms == llm.load_ms > 0
+        assert reply(llm, greedy("b"))[1].usage.load_ms == 0
 
 
 def test_options_are_checked_before_anything_runs(model):

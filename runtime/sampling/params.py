@@ -43,7 +43,8 @@ class SamplingParams:
         for name, (accepts, words) in _RANGES.items():
             value = getattr(self, name)
             if not accepts(value):
-                raise InvalidRequest(f"{name} must be {words}, not {value!r}", field=name)
+                shown = ", ".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
+                raise InvalidRequest(f"{name} must be {words}, not {shown}", field=name)
 
 
 def _is_number(value: object) -> bool:
