@@ -12,7 +12,8 @@
 
 #include "pool.h"
 
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+// GCC alone: the target of a region is set by its pragma.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define MULL_X86 1
 #else
 #define MULL_X86 0

@@ -19,7 +19,7 @@ except ImportError:  # it was installed without a C++ compiler
 ISA: Final = "avx512_vnni"
 
 # Types that have kernels, by GGUF's numbers (mull.h).
-TYPES: Final = {"f16": 1, "bf16": 30, "q4_0": 2, "q8_0": 8, "q4_k": 12, "q5_k": 13, "q6_k": 14}
+TYPES: Final = {"f32": 0, "f16": 1, "bf16": 30, "q4_0": 2, "q8_0": 8, "q4_k": 12, "q5_k": 13, "q6_k": 14}
 
 # From this many rows on, unpacking a weight once and multiplying in bfloat16 beats unpacking it for each row.
 MANY_ROWS: Final = 16
@@ -35,7 +35,7 @@ def is_available() -> bool:
 
 def why_not() -> str:
     """Say why there are no native kernels."""
-    return "they were not built" if _native is None else "this processor lacks AVX-512 VNNI"
+    return "they were not built" if _native is None else "none for this processor and compiler"
 
 
 def set_threads(count: int) -> None:
@@ -58,10 +58,11 @@ def share_cores(num_rows: int) -> None:
 def stored_linear(name: str, x: Tensor, weight: Tensor, cols: int) -> Tensor:
     """Multiply x [T, cols] by a stored matrix: uint8 [rows, bytes] of blocks, or [rows, cols] of halves.
 
-    Few rows: float32, with activations rounded to 8 bits where the weights are quantized. Many: bfloat16.
+    Few rows: float32, with activations rounded to 8 bits where the weights are quantized. Many: bfloat16, or
+    the type of float32 weights.
     """
     if len(x) >= MANY_ROWS:
-        return _many(name, x.to(torch.bfloat16), weight, cols)
+        return _many(name, x, weight, cols)
     x = x.float().contiguous()
     rows = weight.shape[0]
     y = torch.empty(len(x), rows)
@@ -71,8 +72,9 @@ def stored_linear(name: str, x: Tensor, weight: Tensor, cols: int) -> Tensor:
 
 
 def _many(name: str, x: Tensor, weight: Tensor, cols: int) -> Tensor:
-    if name == "bf16":
-        return F.linear(x, weight)
+    if name in ("f32", "bf16"):
+        return F.linear(x.to(weight.dtype), weight)
+    x = x.to(torch.bfloat16)
     rows = weight.shape[0]
     row_bytes = weight.stride(0) * weight.element_size()
     step = max(1, _UNPACKED // cols)

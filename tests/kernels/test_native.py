@@ -14,7 +14,7 @@ from mull.quant.linear import Linear
 from mull.quant.qtensor import QTensor, from_bytes
 
 needs_native = pytest.mark.skipif(not native.is_available(), reason="no native kernels on this machine")
-FLOATS = {"f16": torch.float16, "bf16": torch.bfloat16}
+FLOATS = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 SHAPES = [(1, 1024), (17, 256), (100, 768), (300, 512)]
 
 
