@@ -222,7 +222,8 @@ class LLM:
         For a few tensors it would not pay: while the kernels run, torch has one thread for the others.
         """
         counts = self.checkpoint.dtype_counts()
-        types = native_types(self.device, dtype) & counts.keys() if self.dtype != torch.float32 else set()
+        matrices = {info.dtype for info in self.checkpoint.infos.values() if len(info.shape) > 1}
+        types = native_types(self.device, dtype) & matrices if self.dtype != torch.float32 else set()
         served = sum(counts[name] for name in types)
         return sorted(types) if served >= NATIVE_SHARE * sum(counts.values()) else []
 
