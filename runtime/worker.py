@@ -138,6 +138,8 @@ class Worker:
     def stop(self) -> None:
         """Ask the thread to end after the present step; whoever still waits gets EngineStopped."""
         atexit.unregister(self.close)
+        # A program that ends right now must still wait, and must not hold the engine to do so.
+        atexit.register(self._thread.join)
         self._is_closing = True
         self._jobs.put(None)
 
@@ -145,6 +147,7 @@ class Worker:
         """Stop, and wait for the thread."""
         self.stop()
         self._thread.join()
+        atexit.unregister(self._thread.join)
 
     def __enter__(self) -> Worker:
         return self
@@ -165,15 +168,18 @@ class Worker:
         step = _Job(lambda: self._deliver(self._engine.step()), self._fail_all)
         try:
             while not self._is_closing:
-                job = self._next_job() or step
-                try:
-                    job.run()
-                except Exception as error:
-                    job.fail(error)
+                self._do(self._next_job() or step)
         finally:
             self._has_stopped = True
             self._refuse_jobs()
             self._fail_all(EngineStopped("the engine was stopped"))
+
+    def _do(self, job: _Job) -> None:
+        """Run one job. In a frame of its own: an idle thread must not keep what its last job held alive."""
+        try:
+            job.run()
+        except Exception as error:
+            job.fail(error)
 
     def _next_job(self) -> _Job | None:
         """Return the next job, or None if it is the engine's turn; sleep while there is neither."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import subprocess
+import sys
 import threading
 import weakref
 from dataclasses import replace
@@ -235,6 +237,7 @@ def test_a_dropped_model_is_freed(gguf):
     before = threading.active_count()
     llm = LLM.open(str(gguf))
     reply(llm, greedy("abc"))
+    llm.logits([1, 2, 3])
     seen = weakref.ref(llm._model)
     thread = llm._worker._thread
     del llm
@@ -244,6 +247,12 @@ def test_a_dropped_model_is_freed(gguf):
     gc.collect()
     assert seen() is None
     assert threading.active_count() == before
+
+
+def test_a_program_that_drops_its_model_last_ends_in_order(gguf):
+    code = f"from mull.llm import LLM; model = LLM.open({str(gguf)!r}); model.logits([1, 2, 3]); del model"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_loading_is_told_with_the_first_reply(gguf):

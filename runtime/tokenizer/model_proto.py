@@ -22,7 +22,6 @@ class ModelProto:
     scores: list[float] = field(default_factory=list)
     types: bytearray = field(default_factory=bytearray)
     model_type: int = UNIGRAM
-    unk_id: int = 0
     bos_id: int = 1
     eos_id: int = 2
     charsmap: bytes = b""
@@ -76,8 +75,6 @@ def _read_trainer(model: ModelProto, data: bytes) -> None:
             model.model_type = _number(value)
         elif number == 24:
             model.whitespace_as_suffix = bool(value)
-        elif number == 40:
-            model.unk_id = _number(value)
         elif number == 41:
             model.bos_id = _number(value)
         elif number == 42:

@@ -12,13 +12,12 @@ class PreTokenizer:
     """One rule set: each regex cuts the pieces that the one before it left; what none takes stays whole.
 
     whole_words: a word that is a token is that token, whatever the merges say.
-    add_bos, has_bos: the defaults where the file is silent; raw: tokens are plain text, with ▁ for a space.
+    add_bos: the default where the file is silent; raw: tokens are plain text, with ▁ for a space.
     """
 
     regexes: tuple[str, ...]
     whole_words: bool = False
     add_bos: bool = False
-    has_bos: bool = True
     raw: bool = False
     whole_newlines: bool = False
 
@@ -127,8 +126,8 @@ _RULES: tuple[tuple[str, PreTokenizer], ...] = (
         PreTokenizer((_LLAMA3,), whole_words=True, add_bos=True),
     ),
     ("dbrx smaug-bpe", PreTokenizer((_LLAMA3,))),
-    ("chatglm-bpe", PreTokenizer((_LLAMA3,), has_bos=False)),
-    ("glm4 glm5", PreTokenizer((_LLAMA3,), whole_words=True, has_bos=False)),
+    ("chatglm-bpe", PreTokenizer((_LLAMA3,))),
+    ("glm4 glm5", PreTokenizer((_LLAMA3,), whole_words=True)),
     (
         "gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert jina-v1-en"
         " jina-v2-code roberta-bpe mpt olmo jais trillion granite-docling exaone4",
