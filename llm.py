@@ -6,10 +6,9 @@ import random
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 
-import torch
 from torch import Tensor
 
 from .chat.families.detect import detect
@@ -20,26 +19,17 @@ from .chat.session import Prompt, Session
 from .chat.stream import Done, Event, Progress, StreamParser, Usage
 from .chat.template import Template
 from .errors import ContextExceeded, InvalidRequest, NotSupported, TemplateError, TokenizerError
-from .kernels.cpu import native
-from .kernels.device import (
-    available_memory,
-    choose_device,
-    choose_dtype,
-    choose_threads,
-    maps_files,
-    native_types,
-    set_threads,
-    synchronize,
-)
-from .models.cache import KVCache
+from .kernels.device import synchronize
+from .models.base import MAX_STEP
+from .models.cache import Cache
 from .models.checkpoint.base import Checkpoint
 from .models.checkpoint.open import open_checkpoint
-from .models.load import Placement, load_model, model_config
 from .registry.manifest import Contents
 from .registry.target import Target, find_target
+from .runtime.backend import BLOCK_SIZE, Backend, LoadOptions
 from .runtime.blocks import BlockPool
 from .runtime.engine import Engine
-from .runtime.memory import MemoryPlan, plan_memory
+from .runtime.memory import MemoryPlan
 from .runtime.request import Output, Request
 from .runtime.runner import ModelRunner, run_alone
 from .runtime.sampling.sampler import Sampler
@@ -48,23 +38,11 @@ from .runtime.thoughts import ThoughtCounter
 from .runtime.tokenizer.load import load_tokenizer
 from .runtime.tokenizer.tokenizer import Tokenizer
 from .runtime.worker import Stream, Worker
-from .settings import Settings
+from .settings import Settings, load_settings
 
 Progressed = Callable[[int, int], None] | None
 
-BLOCK_SIZE = 16
-CHUNK = 512
-NATIVE_SHARE = 0.8
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """How to load: compute type, device, context length (None: the model's own) and CPU threads (None: cores)."""
-
-    dtype: str = "auto"
-    device: str = "auto"
-    num_ctx: int | None = None
-    threads: int | None = None
+CHUNK = MAX_STEP
 
 
 class LLM:
@@ -78,9 +56,6 @@ class LLM:
         self.name = name
         self.checkpoint = open_checkpoint(target.path)
         self.contents = target.contents
-        self.threads = choose_threads(options.threads or self._parameter("num_thread"))
-        set_threads(self.threads)
-        self.device = choose_device(options.device)
         self.tokenizer = load_tokenizer(self.checkpoint)
         self.template, self._template_error = _template(self.checkpoint, self.contents, self.tokenizer)
         self.family = detect(
@@ -91,17 +66,11 @@ class LLM:
         )
         self.defaults = _defaults(self.checkpoint, self.contents)
         self._session = Session(self.template, self.family, self.tokenizer)
-        self.dtype = choose_dtype(options.dtype, _main_type(self.checkpoint), self.device)
-        self._native = self._native_types(options.dtype)
-        self.config = model_config(self.checkpoint)
+        self._backend = Backend(self.checkpoint, self._with_parameters(options))
+        self.config, self.threads = self._backend.config, self._backend.threads
         self._check_vocabulary()
-        self.plan = self._plan(options.num_ctx)
-        placement = Placement(self.device, self.dtype, self.plan.hold, native=bool(self._native))
-        self._model = load_model(
-            self.checkpoint, placement, self.context_length, _counted(self.checkpoint, progress)
-        )
-        self._spec = self._model.cache_spec()
-        self._scratch: KVCache | None = None
+        self._model = self._backend.load(_counted(self.checkpoint, progress))
+        self._scratch: Cache | None = None
         self._worker = Worker(self._engine())
         # Not at exit: the worker itself waits for its thread then.
         weakref.finalize(self, self._worker.stop).atexit = False
@@ -120,7 +89,10 @@ class LLM:
 
         progress: called with bytes loaded and bytes in all. Raises a MullError that says what is wrong.
         """
-        return cls(name, find_target(name, settings), options or LoadOptions(), progress)
+        options = options or LoadOptions()
+        if options.cpu is None:
+            options = replace(options, cpu=(settings or load_settings()).cpu)
+        return cls(name, find_target(name, settings), options, progress)
 
     @property
     def context_length(self) -> int:
@@ -146,11 +118,13 @@ class LLM:
 
     @property
     def backend(self) -> str:
-        """What computes: the device, the compute type, and the types that native kernels multiply with."""
-        kernels = f"{native.ISA} for {', '.join(self._native)}" if self._native else "torch"
-        if self.device.type == "cpu" and not native.is_available():
-            kernels += f", no native kernels: {native.why_not()}"
-        return f"{self.device.type} {str(self.dtype).removeprefix('torch.')} ({kernels})"
+        """What computes: the device, its kernels, and the types of the cache."""
+        return self._backend.description
+
+    @property
+    def plan(self) -> MemoryPlan:
+        """What the weights and the context take."""
+        return self._backend.plan
 
     def chat(self, request: ChatRequest) -> Iterator[Event]:
         """Answer a request event by event, ending with Done; closing the iterator stops the answer.
@@ -198,7 +172,7 @@ class LLM:
                 run_alone(self._model, cache, ids[depth : depth + prompt], prompt - 1, start=depth)
             for at in range(depth + prompt, size):
                 run_alone(self._model, cache, ids[at : at + 1], 0, start=at)
-            synchronize(self.device)
+            synchronize(self._backend.device)
             return time.perf_counter() - started
 
         return self._worker.run_exclusive(run)
@@ -216,37 +190,22 @@ class LLM:
     ) -> None:
         self.close()
 
-    def _native_types(self, dtype: str) -> list[str]:
-        """Return the types that native kernels will multiply with: all of the file's that can, if they are most.
-
-        For a few tensors it would not pay: while the kernels run, torch has one thread for the others.
-        """
-        counts = self.checkpoint.dtype_counts()
-        matrices = {info.dtype for info in self.checkpoint.infos.values() if len(info.shape) > 1}
-        types = native_types(self.device, dtype) & matrices if self.dtype != torch.float32 else set()
-        served = sum(counts[name] for name in types)
-        return sorted(types) if served >= NATIVE_SHARE * sum(counts.values()) else []
+    def _with_parameters(self, options: LoadOptions) -> LoadOptions:
+        """Fill in what the Modelfile says and the user did not."""
+        return replace(
+            options,
+            num_ctx=self._parameter("num_ctx") if options.num_ctx is None else options.num_ctx,
+            threads=options.threads or self._parameter("num_thread"),
+        )
 
     def _parameter(self, name: str) -> int | None:
         """Return a size that the Modelfile sets; None if it sets none."""
         value = self.contents.parameters.get(name) if self.contents is not None else None
         return value if isinstance(value, int) and value > 0 else None
 
-    def _plan(self, num_ctx: int | None) -> MemoryPlan:
-        return plan_memory(
-            self.checkpoint,
-            self.config,
-            self.dtype,
-            available_memory(self.device),
-            self._parameter("num_ctx") if num_ctx is None else num_ctx,
-            mapped=maps_files(self.device),
-            native=self._native,
-        )
-
     def _engine(self) -> Engine:
-        blocks = -(-self.context_length // BLOCK_SIZE)
-        cache = KVCache(self._spec, blocks, BLOCK_SIZE, self.dtype, self.device)
-        pool = BlockPool(blocks, BLOCK_SIZE)
+        cache = self._backend.new_cache(self._model, self.context_length)
+        pool = BlockPool(cache.num_blocks, BLOCK_SIZE)
         tokenizer = self.tokenizer  # the engine must not hold the LLM, or nothing would ever free it
         scheduler = Scheduler(pool, max_context=self.context_length, token_budget=CHUNK, chunk=CHUNK)
         return Engine(
@@ -257,11 +216,11 @@ class LLM:
             detokenizer=lambda: tokenizer.stream(continuing=True),
         )
 
-    def _scratch_cache(self, size: int) -> KVCache:
+    def _scratch_cache(self, size: int) -> Cache:
         """Return a cache of at least `size` slots for windows outside the schedule."""
         if self._scratch is None or self._scratch.num_blocks * BLOCK_SIZE < size:
-            blocks = -(-size // BLOCK_SIZE)
-            self._scratch = KVCache(self._spec, blocks, BLOCK_SIZE, self.dtype, self.device)
+            self._scratch = None
+            self._scratch = self._backend.new_cache(self._model, size)
         return self._scratch
 
     def _check_vocabulary(self) -> None:
@@ -351,11 +310,6 @@ def _counted(checkpoint: Checkpoint, progress: Progressed) -> Callable[[int], No
         progress(done, checkpoint.nbytes)
 
     return count
-
-
-def _main_type(checkpoint: Checkpoint) -> str:
-    """Return the type that most of the weights are stored in."""
-    return next(iter(checkpoint.dtype_counts()), "f32")
 
 
 def _template(

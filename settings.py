@@ -15,12 +15,14 @@ class Settings:
     models_dir: Path
     state_dir: Path
     color: bool
+    cpu: str | None = None
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from `environ` (default: the process's).
 
     MULL_MODELS     the model store (default: $XDG_DATA_HOME/mull/models)
+    MULL_CPU        the native kernels' instruction set: avx512_vnni, avx2, …, baseline, or none (default: the best)
     NO_COLOR        any value: no colour in the terminal (no-color.org)
     """
     env = os.environ if environ is None else environ
@@ -32,4 +34,5 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         models_dir=Path(os.path.expanduser(models)) if models else data / "mull" / "models",
         state_dir=state / "mull",
         color=not env.get("NO_COLOR"),
+        cpu=env.get("MULL_CPU") or None,
     )

@@ -2,23 +2,29 @@
 
     python bench/synthetic.py llama-1b q4_k_m out.gguf --vocab ../shared/data/tokenizers/ggml-vocab-llama-bpe.gguf
 
-The blocks are drawn directly in the file's own types, with zero mean and the spread of weights at the start of
-training: 0.02, and less by √(2·layers) for the matrices that write to the residual stream (GPT-2's rule). The
+The blocks are drawn directly in the file's own types, with a mean near zero and the spread of weights at the start
+of training: 0.02, and less by √(2·layers) for the matrices that write to the residual stream (GPT-2's rule). The
 norms inside layers weigh less than one, as trained ones do: with all norms at one, random layers amplify every
 rounding, and two runs of the same program with other batch sizes already differ by 1e-3 nats.
+
+`python bench/synthetic.py --check` prints the mean and the spread of what each type's blocks are read as.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import gguf
 import numpy as np
+import torch
 from mull.models.checkpoint.open import open_checkpoint
 from mull.quant.dtype import dtype
+from mull.quant.qtensor import from_bytes
 
 SPREAD = 0.02
 NORMS = {"attn_norm": 0.3, "ffn_norm": 0.4}
@@ -26,7 +32,7 @@ NORMS = {"attn_norm": 0.3, "ffn_norm": 0.4}
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of one model; all of them tie the head to the embedding."""
+    """The sizes of one model; all of them tie the head to the embedding. experts: 0 in dense models."""
 
     architecture: str
     layers: int
@@ -38,12 +44,45 @@ class Shape:
     theta: float
     context: int
     head_norms: bool
+    vocabulary: str
+    experts: int = 0
+    experts_used: int = 0
 
 
+_LLAMA, _QWEN = "ggml-vocab-llama-bpe.gguf", "ggml-vocab-qwen2.gguf"
 SHAPES = {
-    "llama-1b": Shape("llama", 16, 2048, 8192, 32, 8, 64, 500000.0, 131072, head_norms=False),
-    "qwen3-0.6b": Shape("qwen3", 28, 1024, 3072, 16, 8, 128, 1000000.0, 40960, head_norms=True),
+    "llama-1b": Shape("llama", 16, 2048, 8192, 32, 8, 64, 500000.0, 131072, False, _LLAMA),
+    "qwen3-0.6b": Shape("qwen3", 28, 1024, 3072, 16, 8, 128, 1000000.0, 40960, True, _QWEN),
+    "moe-1b": Shape("qwen3moe", 16, 1024, 2048, 16, 8, 128, 1000000.0, 40960, True, _QWEN, 8, 2),
+    # Too small to tell anything about speed: they try the scripts out.
+    "tiny": Shape("llama", 2, 256, 512, 4, 2, 64, 500000.0, 131072, False, _LLAMA),
+    "tiny-moe": Shape("qwen3moe", 2, 256, 256, 4, 2, 64, 1000000.0, 40960, True, _QWEN, 8, 2),
 }
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A file type: the type of the matrices, of those that get more bits, and of the head."""
+
+    base: str
+    more: str = ""
+    head: str = ""
+
+
+# llama.cpp's recipes, simplified: plain types are uniform, and below four bits only the head gets more.
+RECIPES = {
+    **{
+        name: Recipe(name) for name in ("f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "mxfp4")
+    },
+    "q4_k_m": Recipe("q4_k", "q6_k", "q6_k"),
+    "q5_k_m": Recipe("q5_k", "q6_k", "q6_k"),
+    "q6_k": Recipe("q6_k"),
+    "q3_k_m": Recipe("q3_k", "", "q6_k"),
+    **{name: Recipe(name, "", "q6_k") for name in ("q2_k", "iq4_nl", "iq4_xs", "iq3_s", "iq2_xs")},
+}
+_FILE_TYPES = {"f32": "ALL_F32"}  # the others are MOSTLY_ and their name
+# The bytes at which types without a minimum keep their float16 scale.
+_SCALE_AT = {"q4_0": 0, "q5_0": 0, "q3_k": 108, "iq4_nl": 0, "iq4_xs": 0, "iq3_s": 0, "iq2_xs": 0}
 
 Draw = Callable[[np.random.Generator, int, float], np.ndarray]
 
@@ -52,21 +91,75 @@ def _halves(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float16).view(np.uint8).reshape(len(values), -1)
 
 
-def _q4_k(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
-    """Blocks whose minimum cancels the mean of their quants: w = d·sc·q - dmin·sc, dmin = 7.5 d."""
-    scales = rng.integers(24, 63, (n, 8), dtype=np.uint8)
-    packed = np.empty((n, 12), np.uint8)
-    packed[:, 0:4] = packed[:, 4:8] = scales[:, :4] | ((scales[:, 4:] >> 4) << 6)
-    packed[:, 8:12] = (scales[:, 4:] & 15) | (scales[:, 4:] << 4)
-    d = np.full((n, 1), spread / (44 * 4.6))
-    quants = rng.integers(0, 256, (n, 128), dtype=np.uint8)
-    return np.concatenate([_halves(d), _halves(d * 7.5), packed, quants], axis=1)
+def _bytes(rng: np.random.Generator, n: int, count: int) -> np.ndarray:
+    return rng.integers(0, 256, (n, count), dtype=np.uint8)
+
+
+def read(name: str, blocks: np.ndarray) -> np.ndarray:
+    """Return the float32 weights that mull reads from blocks, uint8 [n, nbytes]."""
+    kind = dtype(name)
+    data = torch.from_numpy(np.ascontiguousarray(blocks)).flatten()
+    return from_bytes(data, kind, (len(blocks) * kind.block,)).dequantize().numpy()
+
+
+def _random_codes(name: str) -> Draw:
+    """Draw any codes, and a scale of random sign that gives what is read from them the spread."""
+
+    def draw(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
+        blocks = _bytes(rng, n, dtype(name).nbytes)
+        scale = rng.choice([-1.0, 1.0], (n, 1)) * spread / _spread_of_codes(name)
+        blocks[:, _SCALE_AT[name] : _SCALE_AT[name] + 2] = _halves(scale)
+        return blocks
+
+    return draw
+
+
+@cache
+def _spread_of_codes(name: str) -> float:
+    at = _SCALE_AT[name]
+    blocks = _bytes(np.random.default_rng(0), 1 << 13, dtype(name).nbytes)
+    blocks[:, at : at + 2] = _halves(np.ones((len(blocks), 1)))
+    return float(read(name, blocks).std())
+
+
+def _with_minimum(name: str) -> Draw:
+    """Draw blocks of q4_1 or q5_1, whose minimum cancels the mean of their quants."""
+    most = {"q4_1": 15, "q5_1": 31}[name]
+
+    def draw(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
+        d = np.full((n, 1), spread / (((most + 1) ** 2 - 1) / 12) ** 0.5)
+        quants = _bytes(rng, n, dtype(name).nbytes - 4)
+        return np.concatenate([_halves(d), _halves(d * -most / 2), quants], axis=1)
+
+    return draw
+
+
+def _q45_k(name: str) -> Draw:
+    """Draw blocks whose minimum cancels the mean of their quants: w = d·sc·q - dmin·sc, dmin = d·max(q)/2."""
+    most, spread_of_quants = {"q4_k": (15, 4.6), "q5_k": (31, 9.2)}[name]
+
+    def draw(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
+        scales = rng.integers(24, 63, (n, 8), dtype=np.uint8)
+        packed = np.empty((n, 12), np.uint8)
+        packed[:, 0:4] = packed[:, 4:8] = scales[:, :4] | ((scales[:, 4:] >> 4) << 6)
+        packed[:, 8:12] = (scales[:, 4:] & 15) | (scales[:, 4:] << 4)
+        d = np.full((n, 1), spread / (44 * spread_of_quants))
+        quants = _bytes(rng, n, dtype(name).nbytes - 16)
+        return np.concatenate([_halves(d), _halves(d * most / 2), packed, quants], axis=1)
+
+    return draw
+
+
+def _q2_k(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
+    scales = rng.integers(5, 16, (n, 16), dtype=np.uint8)
+    d = np.full((n, 1), spread / (10.5 * 1.118))
+    return np.concatenate([scales * 17, _bytes(rng, n, 64), _halves(d), _halves(d * 1.5)], axis=1)
 
 
 def _q6_k(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
-    quants = rng.integers(0, 256, (n, 192), dtype=np.uint8)
     scales = rng.integers(32, 96, (n, 16), dtype=np.uint8)
-    return np.concatenate([quants, scales, _halves(np.full((n, 1), spread / (64 * 18.5)))], axis=1)
+    d = np.full((n, 1), spread / (64 * 18.5))
+    return np.concatenate([_bytes(rng, n, 192), scales, _halves(d)], axis=1)
 
 
 def _q8_0(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
@@ -74,73 +167,107 @@ def _q8_0(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
     return np.concatenate([_halves(np.full((n, 1), spread / 73)), quants], axis=1)
 
 
-def _q4_0(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
-    quants = rng.integers(0, 256, (n, 16), dtype=np.uint8)
-    return np.concatenate([_halves(np.full((n, 1), spread / 4.6)), quants], axis=1)
+def _mxfp4(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
+    """Mix the two powers of two around the scale so that the variances add up: 5.85 is the spread of the codes."""
+    scale = spread / 5.85
+    low = np.floor(np.log2(scale))
+    share = ((scale / 2**low) ** 2 - 1) / 3
+    power = (low + 128 + (rng.random((n, 1)) < share)).astype(np.uint8)
+    return np.concatenate([power, _bytes(rng, n, 16)], axis=1)
 
 
-def _f16(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
-    return _halves(rng.standard_normal((n, 1), dtype=np.float32) * spread)
+def _floats(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
+    return rng.standard_normal((n, 1), dtype=np.float32) * np.float32(spread)
 
 
-DRAW: dict[str, Draw] = {"q4_k": _q4_k, "q6_k": _q6_k, "q8_0": _q8_0, "q4_0": _q4_0, "f16": _f16}
+def _bf16(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
+    return (_floats(rng, n, spread).view(np.uint32) >> 16).astype(np.uint16).view(np.uint8).reshape(n, 2)
+
+
+DRAW: dict[str, Draw] = {
+    **{name: _random_codes(name) for name in _SCALE_AT},
+    **{name: _with_minimum(name) for name in ("q4_1", "q5_1")},
+    **{name: _q45_k(name) for name in ("q4_k", "q5_k")},
+    "q2_k": _q2_k,
+    "q6_k": _q6_k,
+    "q8_0": _q8_0,
+    "mxfp4": _mxfp4,
+    "f32": lambda rng, n, spread: _floats(rng, n, spread).view(np.uint8),
+    "f16": lambda rng, n, spread: _halves(_floats(rng, n, spread)),
+    "bf16": _bf16,
+}
 
 
 def type_of(name: str, layer: int, layers: int, file_type: str) -> str:
-    """Return the type that llama.cpp's recipe gives a matrix; Q4_K_M mixes two, the others are uniform.
+    """Return the type that a matrix has: in Q4_K_M and Q5_K_M some of a layer's have 6 bits.
 
-    In Q4_K_M the head, and in every layer of the first eighth, the last eighth and each third between them the
-    values and the down projection, have 6 bits.
+    They are the values and the down projection, in the first eighth of the layers, in the last, and in each third
+    between them.
     """
-    if file_type != "q4_k_m":
-        return file_type
+    recipe = RECIPES[file_type]
     if name == "token_embd":
-        return "q6_k"
+        return recipe.head or recipe.base
     eighth = layers // 8
     more = layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
-    return "q6_k" if more and name in ("attn_v", "ffn_down") else "q4_k"
+    matters = name.removesuffix("_exps") in ("attn_v", "ffn_down")
+    return recipe.more if recipe.more and more and matters else recipe.base
 
 
-def matrices(shape: Shape) -> dict[str, tuple[int, int]]:
-    """Return the matrices of one layer, [out, in]."""
+def matrices(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """Return the matrices of one layer, [out, in], those of experts stacked."""
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    suffix, stack = ("_exps", (shape.experts,)) if shape.experts else ("", ())
     return {
         "attn_q": (q, shape.hidden),
         "attn_k": (kv, shape.hidden),
         "attn_v": (kv, shape.hidden),
         "attn_output": (shape.hidden, q),
-        "ffn_gate": (shape.inner, shape.hidden),
-        "ffn_up": (shape.inner, shape.hidden),
-        "ffn_down": (shape.hidden, shape.inner),
+        f"ffn_gate{suffix}": (*stack, shape.inner, shape.hidden),
+        f"ffn_up{suffix}": (*stack, shape.inner, shape.hidden),
+        f"ffn_down{suffix}": (*stack, shape.hidden, shape.inner),
     }
 
 
 class Synthetic:
-    """A file being written."""
+    """A file being written; its tensors are drawn one at a time, in the order in which they were announced."""
 
     def __init__(self, path: Path, shape: Shape, file_type: str, seed: int) -> None:
-        self.writer = gguf.GGUFWriter(path, shape.architecture)
+        self.path = path
         self.shape = shape
         self.file_type = file_type
         self.rng = np.random.default_rng(seed)
+        self.pending: list[Callable[[], np.ndarray]] = []
 
     def write(self, vocabulary: Path) -> None:
-        """Write metadata, vocabulary and tensors."""
-        self._metadata()
-        size = self._vocabulary(vocabulary)
-        self._matrix("token_embd", "token_embd", (size, self.shape.hidden), 0)
-        self._norm("output_norm", self.shape.hidden)
-        for layer in range(self.shape.layers):
-            for name, form in matrices(self.shape).items():
+        """Write metadata, vocabulary and tensors; the file has its name only once it is whole."""
+        partial = self.path.with_name(self.path.name + ".part")
+        self.writer = gguf.GGUFWriter(partial, self.shape.architecture)
+        try:
+            self._metadata()
+            self._announce(self._vocabulary(vocabulary))
+            self.writer.write_header_to_file()
+            self.writer.write_kv_data_to_file()
+            self.writer.write_ti_data_to_file()
+            for draw in self.pending:
+                self.writer.write_tensor_data(draw())
+            self.writer.close()
+            partial.replace(self.path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _announce(self, size: int) -> None:
+        shape = self.shape
+        self._matrix("token_embd", "token_embd", (size, shape.hidden), 0)
+        self._norm("output_norm", shape.hidden)
+        for layer in range(shape.layers):
+            for name, form in matrices(shape).items():
                 self._matrix(f"blk.{layer}.{name}", name, form, layer)
             for name in ("attn_norm", "ffn_norm"):
-                self._norm(f"blk.{layer}.{name}", self.shape.hidden)
-            for name in ("attn_q_norm", "attn_k_norm") if self.shape.head_norms else ():
-                self._norm(f"blk.{layer}.{name}", self.shape.head_dim)
-        self.writer.write_header_to_file()
-        self.writer.write_kv_data_to_file()
-        self.writer.write_tensors_to_file()
-        self.writer.close()
+                self._norm(f"blk.{layer}.{name}", shape.hidden)
+            for name in ("attn_q_norm", "attn_k_norm") if shape.head_norms else ():
+                self._norm(f"blk.{layer}.{name}", shape.head_dim)
+            if shape.experts:
+                self._router(f"blk.{layer}.ffn_gate_inp", (shape.experts, shape.hidden))
 
     def _metadata(self) -> None:
         shape, writer = self.shape, self.writer
@@ -156,8 +283,13 @@ class Synthetic:
         writer.add_rope_dimension_count(shape.head_dim)
         writer.add_rope_freq_base(shape.theta)
         writer.add_layer_norm_rms_eps(1e-5)
-        names = {"f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0", "q4_0": "MOSTLY_Q4_0", "q4_k_m": "MOSTLY_Q4_K_M"}
-        writer.add_file_type(gguf.LlamaFileType[names[self.file_type]])
+        if shape.experts:
+            writer.add_expert_count(shape.experts)
+            writer.add_expert_used_count(shape.experts_used)
+            writer.add_expert_feed_forward_length(shape.inner)
+        name = _FILE_TYPES.get(self.file_type, f"MOSTLY_{self.file_type.upper()}")
+        known = getattr(gguf.LlamaFileType, name, gguf.LlamaFileType.GUESSED)
+        writer.add_file_type(known)
 
     def _vocabulary(self, path: Path) -> int:
         with open_checkpoint(path) as source:
@@ -176,29 +308,52 @@ class Synthetic:
             writer.add_vocab_size(len(tokens))
             return len(tokens)
 
-    def _matrix(self, name: str, kind: str, form: tuple[int, int], layer: int) -> None:
+    def _matrix(self, name: str, kind: str, form: tuple[int, ...], layer: int) -> None:
         stored = dtype(type_of(kind, layer, self.shape.layers, self.file_type))
-        rows, columns = form
-        writes_to_residual = kind in ("attn_output", "ffn_down")
+        writes_to_residual = kind.removesuffix("_exps") in ("attn_output", "ffn_down")
         spread = SPREAD / (2 * self.shape.layers) ** 0.5 if writes_to_residual else SPREAD
-        blocks = DRAW[stored.name](self.rng, rows * columns // stored.block, spread)
-        data = blocks.reshape(rows, -1)
-        if stored.name == "f16":
-            self.writer.add_tensor(f"{name}.weight", data.view(np.float16))
-        else:
-            raw = gguf.GGMLQuantizationType(stored.ggml_id)
-            self.writer.add_tensor(f"{name}.weight", data, raw_dtype=raw)
+        row_bytes = stored.shape_bytes(form[-1:])
+        nbytes = stored.shape_bytes(form)
+        raw = gguf.GGMLQuantizationType(stored.ggml_id)
+        # gguf converts the shape of bytes into one of weights.
+        byte_form = (*form[:-1], row_bytes)
+        self.writer.add_tensor_info(f"{name}.weight", byte_form, np.dtype(np.uint8), nbytes, raw)
+        count = nbytes // stored.nbytes
+        self.pending.append(lambda: DRAW[stored.name](self.rng, count, spread))
 
     def _norm(self, name: str, size: int) -> None:
         weight = NORMS.get(name.rpartition(".")[2], 1.0)
-        self.writer.add_tensor(f"{name}.weight", np.full(size, weight, np.float32))
+        self._float32(name, (size,), lambda: np.full(size, weight, np.float32))
+
+    def _router(self, name: str, form: tuple[int, int]) -> None:
+        self._float32(name, form, lambda: self.rng.normal(0, SPREAD, form).astype(np.float32))
+
+    def _float32(self, name: str, form: tuple[int, ...], draw: Callable[[], np.ndarray]) -> None:
+        size = 4 * int(np.prod(form))
+        self.writer.add_tensor_info(f"{name}.weight", form, np.dtype(np.float32), size)
+        self.pending.append(draw)
+
+
+def check() -> bool:
+    """Print mean and spread of every type as mull reads it; tell whether all are near 0 and SPREAD."""
+    good = True
+    for name, draw in DRAW.items():
+        blocks = draw(np.random.default_rng(1), (1 << 22) // dtype(name).block, SPREAD)
+        weights = read(name, blocks).astype(np.float64)
+        mean, spread = weights.mean() / SPREAD, weights.std() / SPREAD
+        fits = abs(mean) < 0.05 and abs(spread - 1) < 0.05
+        print(f"{name:8} mean {mean:+.3f}  spread {spread:.3f} of {SPREAD}{'' if fits else '  <-- off'}")
+        good = good and bool(fits)
+    return good
 
 
 def main() -> None:
     """Read the command line and write the file."""
+    if sys.argv[1:] == ["--check"]:
+        sys.exit(not check())
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shape", choices=SHAPES)
-    parser.add_argument("type", choices=["f16", "q8_0", "q4_0", "q4_k_m"])
+    parser.add_argument("type", choices=RECIPES)
     parser.add_argument("out", type=Path)
     parser.add_argument("--vocab", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)

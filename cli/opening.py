@@ -30,13 +30,16 @@ def open_llm(
     progress.announce()
     try:
         with ending_at_once(progress.clear):
-            from ..llm import LLM, LoadOptions
+            from ..llm import LLM
+            from ..runtime.backend import LoadOptions
 
         options = LoadOptions(
             dtype=flags.dtype,
             device=flags.device,
             num_ctx=num_ctx,
             threads=flags.threads or None,
+            cache_type_k=flags.cache_type_k,
+            cache_type_v=flags.cache_type_v,
         )
         return LLM.open(model, options, progress=progress.update)
     finally:

@@ -17,6 +17,7 @@ from ..errors import InvalidRequest
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a .gguf or a folder.")]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ComputeType = Literal["auto", "f32", "bf16", "f16"]
+CacheType = Literal["auto", "f32", "f16", "bf16", "q8_0", "q4_0"]
 Think = Literal["auto", "on", "off"]
 
 _UNITS = {"": 1, "K": 1024, "M": 1024**2}
@@ -116,6 +117,8 @@ class ComputeFlags:
     threads: Annotated[int | None, _loading("--threads -t", "CPU threads; 0: one per core.", "NUMBER")] = None
     device: Annotated[Device, _loading("--device", "Where to compute.")] = "auto"
     dtype: Annotated[ComputeType, _loading("--dtype", "The type to compute in.")] = "auto"
+    cache_type_k: Annotated[CacheType, _loading("--cache-type-k -ctk", "What keys are cached in.")] = "auto"
+    cache_type_v: Annotated[CacheType, _loading("--cache-type-v -ctv", "What values are cached in.")] = "auto"
 
     def check(self) -> None:
         """Raise InvalidRequest for a number that makes no sense."""

@@ -92,15 +92,6 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def native_types(device: torch.device, dtype: str) -> frozenset[str]:
-    """Return the types of weights that kernels multiply with as they are stored.
-
-    dtype: what the user asked to compute in; any but "auto" asks for weights unpacked to that type.
-    """
-    native_runs = device.type == "cpu" and dtype == "auto" and native.is_available()
-    return frozenset(native.TYPES) if native_runs else frozenset()
-
-
 def set_threads(count: int) -> None:
     """Set how many CPU threads torch and the native kernels use."""
     torch.set_num_threads(count)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from torch import Tensor
 
-from ..kernels.cpu.native import share_cores
+from ..errors import NotSupported
+from ..kernels.cpu.native import Isa
+from ..kernels.cpu.program import Program, Recorder, logits
 from ..kernels.dispatch import find
-from .batch import Batch
-from .cache import CacheSpec
+from .batch import Batch, Span, flatten
+from .cache import Cache, CacheSpec, NativeCache
 from .checkpoint.base import Checkpoint
 from .checkpoint.names import gguf_name
 from .config import ModelConfig
@@ -20,6 +23,9 @@ from .layers.mlp import Experts, GatedMLP
 from .layers.norm import RMSNorm
 from .layers.rope import Rotary
 from .weights import Weights
+
+# Tokens that a step of a native program may have.
+MAX_STEP = 512
 
 
 class CausalLM:
@@ -57,7 +63,6 @@ class CausalLM:
 
     def __init__(self, config: ModelConfig, weights: Weights, context_length: int) -> None:
         self.config = config
-        self._native = weights.source.native
         vocab, hidden = config.vocab_size, config.hidden_size
         self._embedding = weights.embedding("model.embed_tokens", vocab, hidden)
         factors = None
@@ -75,8 +80,11 @@ class CausalLM:
         self._head = (
             weights.as_linear(self._embedding.table) if tied else weights.linear("lm_head", vocab, hidden)
         )
+        weights.forget("model.embed_tokens.weight")
         self._softcap = find("softcap", device=weights.device.type)
         weights.check_all_used(self.harmless)
+        packer = weights.source.packer
+        self.program = None if packer is None else self._record(packer.isa)
 
     def _layer(self, weights: Weights, index: int) -> PreNormLayer:
         config = self.config
@@ -93,14 +101,42 @@ class CausalLM:
         """Return the shape of one token's keys and values."""
         return CacheSpec(self.config.num_layers, self.config.num_kv_heads, self.config.head_dim)
 
+    def step(self, spans: Sequence[Span], cache: Cache) -> Tensor:
+        """Compute the tokens of one step; returns float32 logits of each span's last `num_logits` tokens."""
+        if not isinstance(cache, NativeCache):
+            return self(Batch.of(spans, cache))
+        assert self.program is not None, "a native cache for a model without a native program"
+        numbers, counts = flatten(spans)
+        out = torch.empty(counts[-1], self.config.vocab_size)
+        self.program.run(numbers, counts, cache.table, out)
+        return out
+
+    def _record(self, isa: Isa) -> Program | None:
+        """Write the model down as a native program; None if some part of it has no native kernel."""
+        config = self.config
+        tape = Recorder(isa)
+        x, normed = tape.buffer("x", config.hidden_size), tape.buffer("normed", config.hidden_size)
+        table = self._embedding.table
+        try:
+            tape.embed(x, table.parts[0], table.dtype.name, config.embedding_multiplier)
+            for layer in self.layers:
+                layer.record(tape, x)
+            tape.select(x, normed)
+            tape.norm(normed, normed, self._norm.weight, self._norm.eps)
+            out = logits(config.vocab_size)
+            tape.product(normed, self._head, out)
+        except NotSupported:
+            return None
+        if config.logits_divisor != 1 or config.logit_softcap:
+            tape.cap(out, 1 / config.logits_divisor, config.logit_softcap)
+        return tape.finish(MAX_STEP)
+
     def embed(self, token_ids: Tensor) -> Tensor:
         """Return the vectors of token_ids [T] as float32 [T, hidden]."""
         return self._embedding(token_ids) * self.config.embedding_multiplier
 
     def __call__(self, batch: Batch) -> Tensor:
         """Run one step; returns float32 logits [rows, vocab] of the batch's logits_rows."""
-        if self._native:
-            share_cores(len(batch.token_ids))
         x = self.embed(batch.token_ids)
         for layer in self.layers:
             x = layer(x, batch)

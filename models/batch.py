@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,27 @@ class Span:
     num_computed: int
     blocks: Sequence[int]
     num_logits: int
+
+
+def flatten(spans: Sequence[Span]) -> tuple[array[int], tuple[int, int, int]]:
+    """Lay the spans end to end for a native program.
+
+    Returns the numbers (kernels/cpu/program.py) and how many tokens, sequences and rows of logits there are.
+    """
+    tokens: list[int] = []
+    positions: list[int] = []
+    sequences: list[int] = []
+    wanted: list[int] = []
+    blocks: list[int] = []
+    for span in spans:
+        count = len(span.token_ids)
+        sequences += (len(tokens), count, span.num_computed, len(blocks))
+        tokens += span.token_ids
+        positions += range(span.num_computed, span.num_computed + count)
+        wanted += range(len(tokens) - span.num_logits, len(tokens))
+        blocks += span.blocks
+    counts = (len(tokens), len(spans), len(wanted))
+    return array("i", [*tokens, *positions, *sequences, *wanted, *blocks]), counts
 
 
 @dataclass(slots=True)

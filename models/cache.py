@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..errors import NotSupported
+from ..kernels.cpu.native import SLOTS, Isa, Memory, cache_bytes
+from ..kernels.cpu.program import CacheTable
 from ..kernels.dispatch import find
+from ..quant.dtype import dtype
+from ..quant.formats.floats import TORCH_DTYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +25,18 @@ class CacheSpec:
     num_kv_heads: int
     head_dim: int
 
-    def token_bytes(self, dtype: torch.dtype) -> int:
+    def token_bytes(self, types: CacheTypes) -> int:
         """Return the bytes that one token takes, keys and values of all layers."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * dtype.itemsize
+        bits = dtype(types.keys).bits + dtype(types.values).bits
+        return math.ceil(self.num_layers * self.num_kv_heads * self.head_dim * bits / 8)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheTypes:
+    """What keys and values are stored in, by name."""
+
+    keys: str
+    values: str
 
 
 class KVCache:
@@ -31,14 +46,15 @@ class KVCache:
     """
 
     def __init__(
-        self, spec: CacheSpec, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
+        self, spec: CacheSpec, num_blocks: int, block_size: int, types: CacheTypes, device: torch.device
     ) -> None:
         self.block_size = block_size
         self.num_blocks = num_blocks
         self.device = device
         shape = (num_blocks * block_size, spec.num_kv_heads, spec.head_dim)
-        self._keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(spec.num_layers)]
-        self._values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(spec.num_layers)]
+        keys, values = TORCH_DTYPES[types.keys], TORCH_DTYPES[types.values]
+        self._keys = [torch.empty(shape, dtype=keys, device=device) for _ in range(spec.num_layers)]
+        self._values = [torch.empty(shape, dtype=values, device=device) for _ in range(spec.num_layers)]
         self._append = find("append", device=device.type)
 
     def append(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
@@ -58,3 +74,31 @@ class KVCache:
             return slice(needed[0] * size, needed[0] * size + context)
         starts = torch.tensor(needed, device=self.device)[:, None] * size
         return (starts + torch.arange(size, device=self.device)).flatten()[:context]
+
+
+class NativeCache:
+    """The cache of native programs: blocks of SLOTS tokens, of each head together (kernels/cpu/cache.h).
+
+    The memory is reserved at once but only taken as slots are first written.
+    """
+
+    block_size = SLOTS
+
+    def __init__(self, spec: CacheSpec, num_blocks: int, types: CacheTypes, isa: Isa) -> None:
+        """Reserve the memory; raises OutOfMemory, and NotSupported for types that the heads cannot be stored in."""
+        self.num_blocks = num_blocks
+        self._memory = Memory()
+        places: list[list[int]] = []
+        for name in (types.keys, types.values):
+            size = cache_bytes(isa, name, spec.head_dim)
+            if size is None:
+                raise NotSupported(
+                    f"heads of {spec.head_dim} entries cannot be cached as {name}", hint="use f16"
+                )
+            layer = num_blocks * spec.num_kv_heads * size
+            first = self._memory.take(spec.num_layers * layer)
+            places.append([first + index * layer for index in range(spec.num_layers)])
+        self.table = CacheTable(types.keys, types.values, *places)
+
+
+Cache = KVCache | NativeCache

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 from ..errors import CorruptFile, MissingTensor, NotSupported, UnsupportedArchitecture
+from ..kernels.cpu.native import Isa, Memory
+from ..quant.linear import Packer
 from .base import CausalLM, registered
 from .checkpoint.base import Checkpoint
 from .config import ModelConfig, parse_config, section
@@ -21,12 +23,15 @@ from .weights import Source, Weights
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a model computes and in which type; hold: its matrices fit there dequantized."""
+    """Where a model computes and in which type.
+
+    hold: its matrices fit there dequantized; isa: they are packed for native kernels instead.
+    """
 
     device: torch.device
     dtype: torch.dtype
     hold: bool = True
-    native: bool = False
+    isa: Isa | None = None
 
 
 def architectures(file_format: str) -> list[str]:
@@ -101,7 +106,7 @@ def load_model(
         dtype=placement.dtype,
         device=placement.device,
         hold=placement.hold,
-        native=placement.native,
+        packer=None if placement.isa is None else Packer(placement.isa, Memory()),
         progress=progress,
     )
     with torch.inference_mode():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MissingTensor, NotSupported, ShapeMismatch, UnexpectedTensor
-from ..quant.linear import Embedding, Linear
+from ..quant.linear import Embedding, Linear, Packer
 from ..quant.qtensor import QTensor
 from .checkpoint.base import Checkpoint
 
@@ -20,7 +20,7 @@ _WHOLE_NUMBERS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "bool")
 class Source:
     """One checkpoint being loaded: where to, in which type, and what has been used so far.
 
-    hold, native: how matrices are multiplied (quant/linear.py).
+    hold, packer: how matrices are kept (quant/linear.py).
     progress: called with the bytes of each tensor as it is read.
     """
 
@@ -29,7 +29,7 @@ class Source:
     dtype: torch.dtype
     device: torch.device
     hold: bool = True
-    native: bool = False
+    packer: Packer | None = None
     progress: Callable[[int], None] | None = None
     used: set[str] = field(default_factory=set)
 
@@ -92,12 +92,19 @@ class Weights:
         """Load the matrix `name`.weight [num_out, num_in], and `name`.bias if there is one."""
         weight = self.stored(f"{name}.weight", (num_out, num_in))
         bias = self.tensor(f"{name}.bias", (num_out,)) if self.has(f"{name}.bias") else None
-        return self.as_linear(weight, bias)
+        linear = self.as_linear(weight, bias)
+        self.forget(f"{name}.weight")
+        return linear
 
     def as_linear(self, weight: QTensor, bias: Tensor | None = None) -> Linear:
         """Put a loaded matrix [out, in] to use."""
         source = self.source
-        return Linear(weight, bias, source.dtype, hold=source.hold, native=source.native)
+        return Linear(weight, bias, source.dtype, hold=source.hold, packer=source.packer)
+
+    def forget(self, name: str) -> None:
+        """Let go of the file's pages of a tensor that was packed; they come back if they are read again."""
+        if self.source.packer is not None:
+            self.source.checkpoint.forget(self._file_name(name))
 
     def experts(self, name: str, count: int, num_out: int, num_in: int) -> list[Linear]:
         """Load one matrix per expert: `experts.{name}` stacked [count, out, in], or `experts.{i}.{name}` apart."""
@@ -105,7 +112,9 @@ class Weights:
             return [self.linear(f"experts.{index}.{name}", num_out, num_in) for index in range(count)]
         stacked = self.stored(f"experts.{name}.weight", (count, num_out, num_in))
         parts = [stacked.rows(i, i + 1).parts[0].reshape(num_out, -1) for i in range(count)]
-        return [self.as_linear(QTensor((part,), stacked.dtype, (num_out, num_in))) for part in parts]
+        experts = [self.as_linear(QTensor((part,), stacked.dtype, (num_out, num_in))) for part in parts]
+        self.forget(f"experts.{name}.weight")
+        return experts
 
     def embedding(self, name: str, rows: int, columns: int) -> Embedding:
         """Load the table `name`.weight [rows, columns], of which rows are read as they are asked for."""

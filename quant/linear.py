@@ -2,53 +2,75 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from ..kernels.dispatch import Kernel, exact, find
+from ..kernels.cpu import native
+from ..kernels.dispatch import find
 from .qtensor import QTensor
+
+
+@dataclass(frozen=True, slots=True)
+class Packer:
+    """Packs matrices for one instruction set, into memory that they share."""
+
+    isa: native.Isa
+    memory: native.Memory
+
+    def pack(self, weight: QTensor) -> native.Packed | None:
+        """Return a matrix as native kernels read it, types without kernels in bfloat16; None if its columns are odd.
+
+        Raises OutOfMemory, and CorruptFile for a file that was cut short.
+        """
+        if weight.shape[-1] % native.COLUMNS:
+            return None
+        shape = (weight.shape[0], weight.shape[1])
+        if native.packed_bytes(self.isa, weight.dtype.name, *shape) is not None:
+            return native.Packed(
+                self.isa, weight.dtype.name, weight.parts[0].contiguous(), shape, self.memory
+            )
+        halves = weight.dequantize(torch.bfloat16).contiguous()
+        return native.Packed(self.isa, "bf16", halves, shape, self.memory)
 
 
 class Linear:
     """y = x Wᵀ + b, in one of three ways, by what the weight's type and the caller allow:
 
-    native  W stays as stored, and a kernel made for its type multiplies with it;
+    packed  W is kept in its own bits, laid out for the native kernels;
     held    W is dequantized once, to the compute type;
     else    W stays as stored and is dequantized at each use.
     """
 
     def __init__(
-        self, weight: QTensor, bias: Tensor | None, dtype: torch.dtype, *, hold: bool, native: bool
+        self,
+        weight: QTensor,
+        bias: Tensor | None,
+        dtype: torch.dtype,
+        *,
+        hold: bool,
+        packer: Packer | None = None,
     ) -> None:
         self.shape = weight.shape
         self.dtype = dtype
-        self._native = native_kernel(weight) if native else None
-        hold = hold and self._native is None
-        self._stored = None if hold else weight
-        self._dense = weight.dequantize(dtype) if hold else None
+        self.packed = packer.pack(weight) if packer is not None else None
+        self._stored = weight if not hold and self.packed is None else None
+        self._dense = weight.dequantize(dtype) if hold and self.packed is None else None
         self._linear = find("linear", device=weight.device.type)
-        self._bias = None if bias is None else bias.to(torch.float32 if self._native else dtype)
+        self.bias = None if bias is None else bias.to(torch.float32 if self.packed else dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply x [T, in]; returns [T, out], in the compute type or wider."""
-        if self._native is not None:
-            assert self._stored is not None
-            y: Tensor = self._native(x, self._stored.parts[0], self.shape[1])
-            return y if self._bias is None else y + self._bias
+        if self.packed is not None:
+            y = self.packed.multiply(x)
+            return y if self.bias is None else y + self.bias
         weight = self._dense
         if weight is None:
             assert self._stored is not None
             weight = self._stored.dequantize(self.dtype)
-        result: Tensor = self._linear(x, weight, self._bias)
+        result: Tensor = self._linear(x, weight, self.bias)
         return result
-
-
-def native_kernel(weight: QTensor) -> Kernel | None:
-    """Return the kernel that multiplies with this matrix as it is stored, if there is one."""
-    block = 32
-    if weight.shape[-1] % block or not weight.parts[0].is_contiguous():
-        return None
-    return exact("stored_linear", weight.dtype.name, weight.device.type)
 
 
 class Embedding:

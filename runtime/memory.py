@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 
 from ..errors import InvalidRequest, OutOfMemory
-from ..models.cache import CacheSpec
+from ..models.cache import CacheSpec, CacheTypes
 from ..models.checkpoint.base import Checkpoint
 from ..models.config import ModelConfig
 
@@ -24,7 +25,7 @@ MIN_CONTEXT = 512
 class MemoryPlan:
     """How a model will be loaded.
 
-    hold: matrices are kept dequantized; else they are dequantized at each use, slower and smaller.
+    hold: matrices are kept packed or dequantized; else they are dequantized at each use, slower and smaller.
     weight_bytes, cache_bytes: what the weights and the KV cache of context_length tokens will occupy.
     limited_by: why the context is shorter than the model's own, if it is.
     """
@@ -43,21 +44,21 @@ def plan_memory(
     free: int,
     num_ctx: int | None = None,
     *,
+    cache: CacheTypes,
     mapped: bool = True,
-    native: Collection[str] = (),
+    packed: Mapping[str, float] = MappingProxyType({}),
 ) -> MemoryPlan:
     """Decide how to hold the weights and how long the context may be, given `free` bytes.
 
     mapped: weights that stay as stored are pages of the file, which the system can take back at any time.
-    native: types whose weights stay as stored, since there are kernels for them.
+    packed: types that native kernels multiply with in their own bits, and the bytes of a packed weight.
     Raises InvalidRequest for a context beyond the model's own, OutOfMemory for one beyond `free`.
     """
-    per_token = CacheSpec(config.num_layers, config.num_kv_heads, config.head_dim).token_bytes(dtype)
+    per_token = CacheSpec(config.num_layers, config.num_kv_heads, config.head_dim).token_bytes(cache)
     counts = checkpoint.dtype_counts()
-    held = dtype.itemsize * sum(count for name, count in counts.items() if name not in native)
-    kept = sum(info.nbytes for info in checkpoint.infos.values() if info.dtype in native)
+    held = int(sum(count * packed.get(name, dtype.itemsize) for name, count in counts.items()))
     hold = held <= free * WEIGHTS_SHARE
-    weight_bytes = kept + held if hold else checkpoint.nbytes
+    weight_bytes = held if hold else checkpoint.nbytes
     taken = held if hold and mapped else 0 if mapped else weight_bytes
     left = max(0, free - RESERVE - taken)
     own = config.max_positions

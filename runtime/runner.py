@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from ..models.base import CausalLM
-from ..models.batch import Batch, Span
-from ..models.cache import KVCache
+from ..models.batch import Span
+from ..models.cache import Cache
 from .scheduler import Step
 
 
 class ModelRunner:
     """Runs steps on a model and its cache."""
 
-    def __init__(self, model: CausalLM, cache: KVCache) -> None:
+    def __init__(self, model: CausalLM, cache: Cache) -> None:
         self.model = model
         self.cache = cache
         self.block_size = cache.block_size
@@ -26,11 +26,11 @@ class ModelRunner:
             ids, wanted = sequence.pending(n), sequence.num_logits(n)
             spans.append(Span(ids, sequence.num_computed, sequence.blocks, num_logits=wanted))
         with torch.inference_mode():
-            return self.model(Batch.of(spans, self.cache))
+            return self.model.step(spans, self.cache)
 
 
 def run_alone(
-    model: CausalLM, cache: KVCache, ids: list[int], first: int, *, start: int = 0, chunk: int = 512
+    model: CausalLM, cache: Cache, ids: list[int], first: int, *, start: int = 0, chunk: int = 512
 ) -> Tensor:
     """Compute tokens outside the schedule, after the `start` that the cache holds from its beginning.
 
@@ -42,5 +42,5 @@ def run_alone(
         for at in range(0, len(ids), chunk):
             part = ids[at : at + chunk]
             wanted = max(0, at + len(part) - max(first, at))
-            rows.append(model(Batch.of([Span(part, start + at, blocks, num_logits=wanted)], cache)))
+            rows.append(model.step([Span(part, start + at, blocks, num_logits=wanted)], cache))
     return torch.cat(rows)

@@ -205,7 +205,7 @@ def test_a_context_beyond_the_models_is_refused(gguf):
 
 
 def test_a_context_beyond_memory_says_what_fits(gguf, monkeypatch):
-    monkeypatch.setattr(mull.llm, "available_memory", lambda device: 301 << 20)
+    monkeypatch.setattr("mull.runtime.backend.available_memory", lambda device: 301 << 20)
     monkeypatch.setattr("mull.runtime.memory.MIN_CONTEXT", 1)
     monkeypatch.setattr("mull.runtime.memory.RESERVE", (301 << 20) - 500_000)
     with pytest.raises(OutOfMemory, match="a context of 256 tokens needs"):
@@ -220,12 +220,12 @@ def test_weights_that_do_not_fit_are_dequantized_per_use(gguf, model, monkeypatc
         assert reply(llm, greedy("abc"))[1].token_ids == reply(model, greedy("abc"))[1].token_ids
 
 
-@pytest.mark.skipif(not native.is_available(), reason="no native kernels on this machine")
+@pytest.mark.skipif(not native.instruction_sets(), reason="no native kernels on this machine")
 def test_native_kernels_serve_quantized_files_unless_a_type_is_asked_for():
     answers = {}
     for dtype in ("auto", "bf16", "f32"):
         with LLM.open("pocket", LoadOptions(dtype=dtype)) as llm:
-            assert (native.ISA in llm.backend) == (dtype == "auto")
+            assert (native.instruction_sets()[0].name in llm.backend) == (dtype == "auto")
             answers[dtype] = llm.logits(llm.tokenizer.encode("What is 12 + 345?"))
     largest = answers["f32"].abs().max()
     assert (answers["auto"] - answers["f32"]).abs().max() < 0.03 * largest

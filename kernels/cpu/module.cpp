@@ -1,4 +1,5 @@
-// The Python extension over mull.h: raw addresses in, the interpreter's lock released while a kernel runs.
+// The Python extension over mull.h: raw addresses in, results and error codes out, the interpreter's lock released
+// while something is computed.
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -6,18 +7,8 @@
 
 namespace {
 
-PyObject* supported(PyObject*, PyObject*) { return PyBool_FromLong(mull_supported()); }
-
-PyObject* set_threads(PyObject*, PyObject* count) {
-    const long value = PyLong_AsLong(count);
-    if (value == -1 && PyErr_Occurred()) return nullptr;
-    Py_BEGIN_ALLOW_THREADS
-    mull_set_threads(int(value));
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
-}
-
-bool read(PyObject* const* args, Py_ssize_t given, long long* numbers, Py_ssize_t wanted) {
+// Read exactly `wanted` whole numbers; false with an exception set otherwise.
+bool read(PyObject* const* args, Py_ssize_t given, Py_ssize_t wanted, long long* numbers) {
     if (given != wanted) {
         PyErr_Format(PyExc_TypeError, "%zd arguments, not %zd", wanted, given);
         return false;
@@ -29,43 +20,166 @@ bool read(PyObject* const* args, Py_ssize_t given, long long* numbers, Py_ssize_
     return true;
 }
 
-PyObject* done(int result) {
-    if (result == 0) Py_RETURN_NONE;
-    PyErr_SetString(PyExc_ValueError, "no kernel for this type and shape");
-    return nullptr;
+// isas() -> [(name, supported)]
+PyObject* isas(PyObject*, PyObject*) {
+    PyObject* list = PyList_New(0);
+    for (int i = 0; list && mull_isa(i); i++) {
+        PyObject* item = Py_BuildValue("(sO)", mull_isa(i), mull_supported(i) ? Py_True : Py_False);
+        if (!item || PyList_Append(list, item)) Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
 }
 
-// matmul(type, weight, row_bytes, rows, cols, x, m, y)
-PyObject* matmul(PyObject*, PyObject* const* args, Py_ssize_t given) {
-    long long n[8];
-    if (!read(args, given, n, 8)) return nullptr;
-    int result;
+PyObject* seconds(PyObject*, PyObject*) { return PyFloat_FromDouble(mull_seconds()); }
+
+// set_threads(count)
+PyObject* set_threads(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    long long n[1];
+    if (!read(args, given, 1, n)) return nullptr;
     Py_BEGIN_ALLOW_THREADS
-    result = mull_matmul(int(n[0]), (const void*)n[1], n[2], n[3], n[4], (const float*)n[5], n[6], (float*)n[7]);
+    mull_set_threads(int(n[0]));
     Py_END_ALLOW_THREADS
-    return done(result);
+    Py_RETURN_NONE;
 }
 
-// unpack_bf16(type, weight, row_bytes, rows, cols, out)
-PyObject* unpack_bf16(PyObject*, PyObject* const* args, Py_ssize_t given) {
+// set_grid(type, values)
+PyObject* set_grid(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    long long n[2];
+    if (!read(args, given, 2, n)) return nullptr;
+    mull_set_grid(int(n[0]), (const uint8_t*)n[1]);
+    Py_RETURN_NONE;
+}
+
+// reserve(bytes) -> address, 0 if there is no memory
+PyObject* reserve(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    long long n[1];
+    if (!read(args, given, 1, n)) return nullptr;
+    return PyLong_FromVoidPtr(mull_reserve(n[0]));
+}
+
+// release(address, bytes)
+PyObject* release(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    long long n[2];
+    if (!read(args, given, 2, n)) return nullptr;
+    mull_release((void*)n[0], n[1]);
+    Py_RETURN_NONE;
+}
+
+// packed_bytes(isa, type, rows, cols)
+PyObject* packed_bytes(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    long long n[4];
+    if (!read(args, given, 4, n)) return nullptr;
+    return PyLong_FromLongLong(mull_packed_bytes(int(n[0]), int(n[1]), n[2], n[3]));
+}
+
+// pack(isa, type, weights, rows, cols, packed)
+PyObject* pack(PyObject*, PyObject* const* args, Py_ssize_t given) {
     long long n[6];
-    if (!read(args, given, n, 6)) return nullptr;
+    if (!read(args, given, 6, n)) return nullptr;
     int result;
     Py_BEGIN_ALLOW_THREADS
-    result = mull_unpack_bf16(int(n[0]), (const void*)n[1], n[2], n[3], n[4], (uint16_t*)n[5]);
+    result = mull_pack(int(n[0]), int(n[1]), (const void*)n[2], n[3], n[4], (void*)n[5]);
     Py_END_ALLOW_THREADS
-    return done(result);
+    return PyLong_FromLong(result);
+}
+
+// multiply(isa, type, packed, rows, cols, x, m, y)
+PyObject* multiply(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    long long n[8];
+    if (!read(args, given, 8, n)) return nullptr;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = mull_multiply(int(n[0]), int(n[1]), (const void*)n[2], n[3], n[4], (const float*)n[5], n[6], (float*)n[7]);
+    Py_END_ALLOW_THREADS
+    return PyLong_FromLong(result);
+}
+
+// unpack(type, weights, rows, cols, out)
+PyObject* unpack(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    long long n[5];
+    if (!read(args, given, 5, n)) return nullptr;
+    return PyLong_FromLong(mull_unpack(int(n[0]), (const void*)n[1], n[2], n[3], (float*)n[4]));
+}
+
+// cache_bytes(isa, type, head_dim)
+PyObject* cache_bytes(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    long long n[3];
+    if (!read(args, given, 3, n)) return nullptr;
+    return PyLong_FromLongLong(mull_cache_bytes(int(n[0]), int(n[1]), n[2]));
+}
+
+// program(isa, operations: bytes, widths: bytes, max_tokens) -> address, 0 if there is no memory
+PyObject* program(PyObject*, PyObject* args) {
+    int isa;
+    Py_buffer ops, widths;
+    long long most;
+    if (!PyArg_ParseTuple(args, "iy*y*L", &isa, &ops, &widths, &most)) return nullptr;
+    void* made = mull_program(isa, (const mull_op*)ops.buf, ops.len / Py_ssize_t(sizeof(mull_op)),
+                              (const int64_t*)widths.buf, widths.len / 8, most);
+    PyBuffer_Release(&ops);
+    PyBuffer_Release(&widths);
+    return PyLong_FromVoidPtr(made);
+}
+
+// run(program, numbers, num_tokens, num_sequences, num_wanted, cache, logits); numbers are 32-bit: the tokens, their
+// positions, four for each sequence, the wanted rows, the blocks
+PyObject* run(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    long long n[6];
+    Py_buffer numbers;
+    if (given != 7 || !read(args + 2, 5, 5, n + 1) || PyObject_GetBuffer(args[1], &numbers, PyBUF_SIMPLE)) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "7 arguments");
+        return nullptr;
+    }
+    void* const handle = PyLong_AsVoidPtr(args[0]);
+    int result = MULL_NO_KERNEL;
+    if (numbers.len >= 4 * (2 * n[1] + 4 * n[2] + n[3])) {
+        mull_step step = {int32_t(n[1]), int32_t(n[2]), int32_t(n[3]), (const int32_t*)numbers.buf, nullptr, nullptr,
+                          nullptr, nullptr, (const mull_cache*)n[4], (float*)n[5]};
+        step.positions = step.tokens + n[1];
+        step.sequences = step.positions + n[1];
+        step.wanted = step.sequences + 4 * n[2];
+        step.blocks = step.wanted + n[3];
+        Py_BEGIN_ALLOW_THREADS
+        result = mull_run(handle, &step);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&numbers);
+    return PyLong_FromLong(result);
+}
+
+// free(program)
+PyObject* free_program(PyObject*, PyObject* handle) {
+    void* const made = PyLong_AsVoidPtr(handle);
+    if (PyErr_Occurred()) return nullptr;
+    mull_free(made);
+    Py_RETURN_NONE;
+}
+
+template <class Function>
+PyMethodDef fast(const char* name, Function function, const char* text) {
+    return {name, (PyCFunction)(void (*)(void))function, METH_FASTCALL, text};
 }
 
 PyMethodDef methods[] = {
-    {"supported", supported, METH_NOARGS, "Whether this processor can run the kernels."},
-    {"set_threads", set_threads, METH_O, "Set how many threads the kernels use."},
-    {"matmul", (PyCFunction)(void (*)(void))matmul, METH_FASTCALL, "As mull_matmul in mull.h."},
-    {"unpack_bf16", (PyCFunction)(void (*)(void))unpack_bf16, METH_FASTCALL, "As mull_unpack_bf16 in mull.h."},
+    {"isas", isas, METH_NOARGS, "Names of the compiled instruction sets, best first, and whether this processor has them."},
+    {"seconds", seconds, METH_NOARGS, "Seconds spent computing so far."},
+    fast("set_threads", set_threads, "Set how many threads compute."),
+    fast("set_grid", set_grid, "Set a codebook."),
+    fast("reserve", reserve, "Reserve zeroed memory."),
+    fast("release", release, "Release reserved memory."),
+    fast("packed_bytes", packed_bytes, "Bytes of a packed matrix, or -1."),
+    fast("pack", pack, "Pack a stored matrix."),
+    fast("multiply", multiply, "Multiply by a packed matrix."),
+    fast("unpack", unpack, "Dequantize stored rows."),
+    fast("cache_bytes", cache_bytes, "Bytes of 16 slots of one head, or -1."),
+    {"program", program, METH_VARARGS, "Make a program."},
+    fast("run", run, "Run a step."),
+    {"free", free_program, METH_O, "Free a program."},
     {nullptr, nullptr, 0, nullptr},
 };
 
-PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", "The native CPU kernels.", -1, methods,
+PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", "The native CPU kernels (mull.h).", -1, methods,
                           nullptr, nullptr, nullptr, nullptr};
 
 }  // namespace

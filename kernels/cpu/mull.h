@@ -1,24 +1,64 @@
-// The whole C ABI of the native CPU kernels: plain pointers, no torch, no BLAS.
+// The whole C ABI of the native CPU kernels: plain pointers, no torch, no BLAS. Types by GGUF's numbers (blocks.h).
 #pragma once
 #include <cstdint>
 
 extern "C" {
 
-// Types of weights, by GGUF's own numbers.
-enum { MULL_F32 = 0, MULL_F16 = 1, MULL_Q4_0 = 2, MULL_Q8_0 = 8, MULL_Q4_K = 12, MULL_Q5_K = 13, MULL_Q6_K = 14, MULL_BF16 = 30 };
+// What a function may return instead of 0: no such kernel, memory is out, a mapped file was cut short meanwhile.
+enum { MULL_NO_KERNEL = -1, MULL_NO_MEMORY = -2, MULL_FAULT = -3 };
 
-// Whether this processor can run the kernels (AVX-512 with VNNI).
-int mull_supported(void);
+// Instruction sets by index, best first; null past the last. Which of them this processor has.
+const char* mull_isa(int isa);
+int mull_supported(int isa);
 
-// Set how many threads the kernels use, the caller's included.
+// Set how many threads compute, the caller's included.
 void mull_set_threads(int count);
+// Seconds spent computing so far, by the callers' clocks.
+double mull_seconds(void);
+// The codebook of IQ2_XS or IQ3_S; the memory must stay.
+void mull_set_grid(int type, const uint8_t* values);
 
-// y [m, rows] = x [m, cols] · Wᵀ, with W [rows, cols] in `type`, `row_bytes` apart; x and y are float32.
-// For quantized types x is rounded to 8 bits, a scale per 32 entries; cols is a multiple of the type's block.
-// Returns 0, or -1 for a type that has no kernel.
-int mull_matmul(int type, const void* weight, int64_t row_bytes, int64_t rows, int64_t cols,
-                const float* x, int64_t m, float* y);
+// Zeroed memory in huge pages where the system has them; null if there is none.
+void* mull_reserve(int64_t bytes);
+void mull_release(void* memory, int64_t bytes);
 
-// Unpack W [rows, cols] to bfloat16, rounded to nearest even. Returns as mull_matmul.
-int mull_unpack_bf16(int type, const void* weight, int64_t row_bytes, int64_t rows, int64_t cols, uint16_t* out);
+// Bytes that W [rows, cols] takes when packed, or MULL_NO_KERNEL.
+int64_t mull_packed_bytes(int isa, int type, int64_t rows, int64_t cols);
+// Pack a stored matrix, whose rows follow one another, into zeroed memory.
+int mull_pack(int isa, int type, const void* weights, int64_t rows, int64_t cols, void* packed);
+// y [m, rows] = x [m, cols] · Wᵀ, in float32; x is rounded to 8 bits per 256 entries where W is quantized.
+int mull_multiply(int isa, int type, const void* packed, int64_t rows, int64_t cols, const float* x, int64_t m, float* y);
+// Dequantize stored rows that follow one another.
+int mull_unpack(int type, const void* weights, int64_t rows, int64_t cols, float* out);
+
+// Bytes of 16 slots of one key or value head, or MULL_NO_KERNEL.
+int64_t mull_cache_bytes(int isa, int type, int64_t head_dim);
+
+// One operation of a program; program.h says what its numbers mean.
+typedef struct {
+    int64_t code;
+    int64_t a[24];
+    double f[4];
+} mull_op;
+
+// The cache of keys and values: types, and the addresses of every layer's keys, then of their values.
+typedef struct {
+    int64_t key_type, value_type, num_layers;
+    const void* layers[];
+} mull_cache;
+
+// The tokens of one step. A sequence: its first row, its number of rows, the tokens before them, its first block's
+// place in `blocks`.
+typedef struct {
+    int32_t num_tokens, num_sequences, num_wanted;
+    const int32_t *tokens, *positions, *sequences, *wanted, *blocks;
+    const mull_cache* cache;
+    float* logits;
+} mull_step;
+
+// A program over float buffers [max_tokens, width]; null where memory is out or an operation is unknown.
+void* mull_program(int isa, const mull_op* ops, int64_t num_ops, const int64_t* widths, int64_t num_buffers,
+                   int64_t max_tokens);
+int mull_run(void* program, const mull_step* step);
+void mull_free(void* program);
 }

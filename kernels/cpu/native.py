@@ -1,93 +1,189 @@
-"""Products with weights in their own bits, where the extension was built and this processor can run it."""
+"""The native kernels as Python sees them: instruction sets, memory in huge pages, packed matrices."""
 
 from __future__ import annotations
 
-from functools import partial
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..dispatch import kernel
+from ...errors import CorruptFile, InvalidRequest, NotSupported, OutOfMemory
 
 try:
     from . import _native
 except ImportError:  # it was installed without a C++ compiler
     _native = None  # type: ignore[assignment]
 
-ISA: Final = "avx512_vnni"
+# Types that have kernels, by GGUF's numbers.
+TYPES: Final[Mapping[str, int]] = MappingProxyType({
+    "f32": 0, "f16": 1, "bf16": 30, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "q2_k": 10, "q3_k": 11,
+    "q4_k": 12, "q5_k": 13, "q6_k": 14, "iq2_xs": 17, "iq4_nl": 20, "iq3_s": 21, "iq4_xs": 23, "mxfp4": 39,
+})  # fmt: skip
+# Types that the cache of keys and values may have.
+CACHE_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q4_0")
+# Slots of a cache block.
+SLOTS: Final = 16
+# Columns of a matrix that can be packed are a multiple of this, and of its type's block.
+COLUMNS: Final = 32
 
-# Types that have kernels, by GGUF's numbers (mull.h).
-TYPES: Final = {"f32": 0, "f16": 1, "bf16": 30, "q4_0": 2, "q8_0": 8, "q4_k": 12, "q5_k": 13, "q6_k": 14}
-
-# From this many rows on, unpacking a weight once and multiplying in bfloat16 beats unpacking it for each row.
-MANY_ROWS: Final = 16
-_threads = [torch.get_num_threads()]
-# Weights unpacked at a time: they are multiplied while they are still in the cache.
-_UNPACKED: Final = 1 << 21
+_NO_KERNEL, _NO_MEMORY, _FAULT = -1, -2, -3
+_REGION: Final = 32 << 20
+_GRIDS: Final = {"iq2_xs": "IQ2_XS", "iq3_s": "IQ3_S"}
+_grids: dict[str, np.ndarray] = {}
 
 
-def is_available() -> bool:
-    """Tell whether the extension was built and this processor can run it."""
-    return _native is not None and _native.supported()
+@dataclass(frozen=True, slots=True)
+class Isa:
+    """An instruction set that kernels were compiled for."""
+
+    index: int
+    name: str
+
+
+def instruction_sets() -> list[Isa]:
+    """Return the sets that were compiled and that this processor has, best first."""
+    found = [] if _native is None else _native.isas()
+    return [Isa(index, name) for index, (name, supported) in enumerate(found) if supported]
+
+
+def choose(name: str | None) -> Isa | None:
+    """Return the instruction set `name`, or the best without one; None for "none", or where nothing was built.
+
+    Raises InvalidRequest for a name that this processor or build does not have.
+    """
+    sets = instruction_sets()
+    if name is None:
+        return sets[0] if sets else None
+    if name == "none":
+        return None
+    for isa in sets:
+        if isa.name == name or isa.name.split("_")[0] == name:
+            return isa
+    known = ", ".join([isa.name for isa in sets] + ["none"])
+    raise InvalidRequest(
+        f"there are no kernels for '{name}' here", field="MULL_CPU", hint=f"MULL_CPU may be {known}"
+    )
 
 
 def why_not() -> str:
     """Say why there are no native kernels."""
-    return "they were not built" if _native is None else "none for this processor and compiler"
+    return (
+        "they were not built: install a C++ compiler, then mull again" if _native is None else "MULL_CPU=none"
+    )
 
 
 def set_threads(count: int) -> None:
     """Set how many threads the kernels use, the caller's included; a process has one set, as torch's."""
-    _threads[0] = count
-    if is_available():
+    if _native is not None:
         _native.set_threads(count)
 
 
-def share_cores(num_rows: int) -> None:
-    """Divide the cores for a step of `num_rows` tokens: torch's threads spin for a while after each of its loops.
-
-    With few rows the kernels do nearly all the work, and a spinning thread would take a core from them.
-    """
-    wanted = 1 if num_rows < MANY_ROWS else _threads[0]
-    if torch.get_num_threads() != wanted:
-        torch.set_num_threads(wanted)
+def seconds() -> float:
+    """Return the seconds that this process has spent in native computation."""
+    return 0.0 if _native is None else _native.seconds()
 
 
-def stored_linear(name: str, x: Tensor, weight: Tensor, cols: int) -> Tensor:
-    """Multiply x [T, cols] by a stored matrix: uint8 [rows, bytes] of blocks, or [rows, cols] of halves.
+class Memory:
+    """Zeroed memory in huge pages, handed out piece by piece and given back all at once."""
 
-    Few rows: float32, with activations rounded to 8 bits where the weights are quantized. Many: bfloat16, or
-    the type of float32 weights.
-    """
-    if len(x) >= MANY_ROWS:
-        return _many(name, x, weight, cols)
-    x = x.float().contiguous()
-    rows = weight.shape[0]
-    y = torch.empty(len(x), rows)
-    row_bytes = weight.stride(0) * weight.element_size()
-    _native.matmul(TYPES[name], weight.data_ptr(), row_bytes, rows, cols, x.data_ptr(), len(x), y.data_ptr())
-    return y
+    def __init__(self) -> None:
+        self._regions: list[tuple[int, int]] = []
+        self._next = self._end = 0
+        self.nbytes = 0
+        weakref.finalize(self, _release, self._regions)
 
-
-def _many(name: str, x: Tensor, weight: Tensor, cols: int) -> Tensor:
-    if name in ("f32", "bf16"):
-        return F.linear(x.to(weight.dtype), weight)
-    x = x.to(torch.bfloat16)
-    rows = weight.shape[0]
-    row_bytes = weight.stride(0) * weight.element_size()
-    step = max(1, _UNPACKED // cols)
-    unpacked = torch.empty(min(step, rows), cols, dtype=torch.bfloat16)
-    y = torch.empty(len(x), rows, dtype=torch.bfloat16)
-    for first in range(0, rows, step):
-        count = min(step, rows - first)
-        address = weight.data_ptr() + first * row_bytes
-        _native.unpack_bf16(TYPES[name], address, row_bytes, count, cols, unpacked.data_ptr())
-        y[:, first : first + count] = F.linear(x, unpacked[:count])
-    return y
+    def take(self, nbytes: int) -> int:
+        """Return the address of `nbytes`, aligned to 64; raises OutOfMemory."""
+        nbytes = -(-nbytes // 64) * 64
+        if self._end - self._next < nbytes:
+            size = max(nbytes, _REGION)
+            address = _native.reserve(size)
+            if not address:
+                raise OutOfMemory(
+                    f"{nbytes / 1e6:.0f} MB of memory cannot be had", hint="close other programs"
+                )
+            self._regions.append((address, size))
+            self._next, self._end = address, address + size
+        self._next += nbytes
+        self.nbytes += nbytes
+        return self._next - nbytes
 
 
-if is_available():
-    for _name in TYPES:
-        kernel("stored_linear", _name, "cpu")(partial(stored_linear, _name))
+def _release(regions: list[tuple[int, int]]) -> None:
+    for address, size in regions:
+        _native.release(address, size)
+
+
+class Packed:
+    """A matrix [rows, cols] as one instruction set's products read it."""
+
+    def __init__(self, isa: Isa, dtype: str, weight: Tensor, shape: tuple[int, int], memory: Memory) -> None:
+        """Pack a stored matrix, contiguous; raises NotSupported, OutOfMemory, CorruptFile for a truncated file."""
+        self.isa, self.dtype, self.shape = isa, dtype, shape
+        self.type = TYPES[dtype]
+        self._memory = memory
+        _load_grid(dtype)
+        size = packed_bytes(isa, dtype, *shape)
+        if size is None:
+            raise NotSupported(f"a {dtype} matrix of {list(shape)} has no native kernel")
+        self.address = memory.take(size)
+        check(_native.pack(isa.index, self.type, weight.data_ptr(), *shape, self.address))
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """Multiply x [m, cols]; returns float32 [m, rows]."""
+        x = x.float().contiguous()
+        y = torch.empty(len(x), self.shape[0])
+        if len(x):
+            check(
+                _native.multiply(
+                    self.isa.index, self.type, self.address, *self.shape, x.data_ptr(), len(x), y.data_ptr()
+                )
+            )
+        return y
+
+
+def packed_bytes(isa: Isa, dtype: str, rows: int, cols: int) -> int | None:
+    """Return the bytes of a packed matrix; None for a type or shape without kernels."""
+    if dtype not in TYPES:
+        return None
+    _load_grid(dtype)
+    size = _native.packed_bytes(isa.index, TYPES[dtype], rows, cols)
+    return None if size < 0 else size
+
+
+def packed_types(isa: Isa) -> dict[str, float]:
+    """Return the types that have kernels, and the bytes that a packed weight takes."""
+    sizes = {name: packed_bytes(isa, name, 16, 256) for name in TYPES}
+    return {name: size / (16 * 256) for name, size in sizes.items() if size is not None}
+
+
+def cache_bytes(isa: Isa, dtype: str, head_dim: int) -> int | None:
+    """Return the bytes of SLOTS keys or values of one head; None for a type or size without kernels."""
+    size = _native.cache_bytes(isa.index, TYPES[dtype], head_dim) if dtype in CACHE_TYPES else -1
+    return None if size < 0 else size
+
+
+def check(result: int) -> None:
+    """Raise what a kernel's return value stands for."""
+    if result == _NO_MEMORY:
+        raise OutOfMemory("no memory for a step of the model", hint="a shorter context needs less: --num-ctx")
+    if result == _FAULT:
+        raise CorruptFile("the model's file was cut short while it was in use", hint="download it again")
+    assert result == 0, f"a native kernel returned {result}"
+
+
+def _load_grid(dtype: str) -> None:
+    """Hand a codebook to the kernels, as magnitudes; the gguf package has them."""
+    if dtype not in _GRIDS or dtype in _grids:
+        return
+    import gguf
+
+    quant = getattr(gguf.quants, _GRIDS[dtype])
+    quant.init_grid()
+    _grids[dtype] = np.ascontiguousarray(quant.grid.reshape(-1), dtype=np.uint8)
+    _native.set_grid(TYPES[dtype], _grids[dtype].ctypes.data)

@@ -1,10 +1,10 @@
-// The pool: one job at a time, handed out piece by piece through an atomic counter.
+// The pool of threads behind pool.h.
 #include "pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
-#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -13,30 +13,31 @@
 namespace mull {
 namespace {
 
-using Body = std::function<void(int64_t, int64_t)>;
-
-// A few hundred microseconds: longer than the gaps between the products of a step.
+// A few hundred microseconds: longer than most gaps between the steps of a reply.
 constexpr int kSpins = 20000;
+// Past this a thread that is waited for has probably lost its core to another process.
+constexpr int kSpinsAtBarrier = 4000;
 
 inline void pause() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
 #endif
 }
 
 struct Pool {
-    std::mutex running;  // one job at a time, from whichever thread
+    using Body = std::function<void(const Team&)>;
+
+    std::mutex running;  // one job at a time
     std::mutex asleep;
     std::condition_variable wake;
     std::vector<std::thread> workers;
     std::atomic<uint64_t> job{0};
-    std::atomic<int64_t> next{0};
     std::atomic<int> busy{0};
     std::atomic<bool> stopping{false};
-    int64_t count = 0, grain = 1;
+    Barrier barrier;
     const Body* body = nullptr;
-
-    ~Pool() { stop(); }
 
     void stop() {
         {
@@ -51,10 +52,10 @@ struct Pool {
 
     void start(int threads) {
         const uint64_t seen = job;
-        for (int i = 1; i < threads; i++) workers.emplace_back([this, seen] { work(seen); });
+        for (int i = 1; i < threads; i++) workers.emplace_back([this, i, threads, seen] { work(i, threads, seen); });
     }
 
-    void work(uint64_t seen) {
+    void work(int thread, int count, uint64_t seen) {
         for (;;) {
             for (int i = 0; i < kSpins && job.load(std::memory_order_acquire) == seen && !stopping; i++) pause();
             if (job.load(std::memory_order_acquire) == seen) {
@@ -63,31 +64,28 @@ struct Pool {
             }
             if (stopping) return;
             seen = job;
-            take();
+            (*body)(Team{thread, count, &barrier});
             busy.fetch_sub(1, std::memory_order_release);
         }
     }
 
-    void take() {
-        for (;;) {
-            const int64_t first = next.fetch_add(grain);
-            if (first >= count) return;
-            (*body)(first, std::min(first + grain, count));
-        }
-    }
-
-    void run(int64_t total, int64_t piece, const Body& function) {
+    void run(const Body& function) {
         std::lock_guard<std::mutex> only(running);
-        count = total, grain = piece, body = &function;
-        next = 0;
-        busy = int(workers.size());
-        {
-            std::lock_guard<std::mutex> lock(asleep);
-            job.fetch_add(1, std::memory_order_release);
+        body = &function;
+        const int others = int(workers.size());
+        if (others) {
+            busy = others;
+            {
+                std::lock_guard<std::mutex> lock(asleep);
+                job.fetch_add(1, std::memory_order_release);
+            }
+            wake.notify_all();
         }
-        wake.notify_all();
-        take();
-        while (busy.load(std::memory_order_acquire)) pause();
+        function(Team{0, others + 1, &barrier});
+        for (int spins = 0; busy.load(std::memory_order_acquire);) {
+            pause();
+            if (++spins > kSpinsAtBarrier) sched_yield();
+        }
     }
 };
 
@@ -99,13 +97,20 @@ const int registered = pthread_atfork(nullptr, nullptr, forget);
 
 }  // namespace
 
-void parallel(int64_t count, int64_t grain, const Body& body) {
-    if (pool->workers.empty() || count <= grain) {
-        body(0, count);
+void Barrier::wait(int count) {
+    const uint32_t round = round_.load(std::memory_order_acquire);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == count - 1) {
+        arrived_.store(0, std::memory_order_relaxed);
+        round_.store(round + 1, std::memory_order_release);
         return;
     }
-    pool->run(count, grain, body);
+    for (int spins = 0; round_.load(std::memory_order_acquire) == round;) {
+        pause();
+        if (++spins > kSpinsAtBarrier) sched_yield();
+    }
 }
+
+void run_together(const std::function<void(const Team&)>& body) { pool->run(body); }
 
 void set_threads(int count) {
     std::lock_guard<std::mutex> only(pool->running);
@@ -113,5 +118,7 @@ void set_threads(int count) {
     pool->stop();
     pool->start(std::max(count, 1));
 }
+
+int num_threads() { return int(pool->workers.size()) + 1; }
 
 }  // namespace mull

@@ -1,13 +1,52 @@
-// A pool of threads for loops over rows: workers spin for a moment between two jobs, then sleep.
+// Threads that compute together: every one runs the same function, meeting at barriers.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <functional>
 
 namespace mull {
 
-// Run body(first, last) over [0, count) in pieces of `grain`, on all threads; returns when all is done.
-void parallel(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
+// Where threads wait for each other; spins, then lets others run.
+class Barrier {
+  public:
+    void wait(int count);
+
+  private:
+    std::atomic<int> arrived_{0};
+    std::atomic<uint32_t> round_{0};
+};
+
+// One thread's view of the job.
+struct Team {
+    int thread, count;
+    Barrier* barrier;
+    void wait() const {
+        if (count > 1) barrier->wait(count);
+    }
+};
+
+// Run `body` on every thread, the caller's included; one job at a time, from whichever thread.
+void run_together(const std::function<void(const Team&)>& body);
 
 void set_threads(int count);
+int num_threads();
+
+// Work that threads take piece by piece.
+class Pieces {
+  public:
+    void reset() { next_.store(0, std::memory_order_relaxed); }
+    // Call body(first, last) for pieces of `grain` until none of `total` is left.
+    template <class Body>
+    void each(int64_t total, int64_t grain, const Body& body) {
+        for (;;) {
+            const int64_t first = next_.fetch_add(grain, std::memory_order_relaxed);
+            if (first >= total) return;
+            body(first, first + grain < total ? first + grain : total);
+        }
+    }
+
+  private:
+    alignas(64) std::atomic<int64_t> next_{0};
+};
 
 }  // namespace mull

@@ -72,6 +72,10 @@ class Checkpoint(ABC):
         """Return a tensor as stored; on the CPU its memory is the mapped file."""
 
     @abstractmethod
+    def forget(self, name: str) -> None:
+        """Let go of the memory that holds a tensor's pages of the file; they come back when they are read."""
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of the files; tensors already loaded stay valid."""
 

@@ -52,6 +52,14 @@ class MappedFile:
             warnings.filterwarnings("ignore", message="The given buffer is not writable")
             return torch.frombuffer(self.content(), dtype=torch.uint8, count=count, offset=start)
 
+    def forget(self, start: int, count: int) -> None:
+        """Let go of the whole pages among `count` bytes from `start`: nothing of ours ever writes to them."""
+        content = self.content()
+        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = (start + count) // mmap.PAGESIZE * mmap.PAGESIZE - first
+        if length > 0 and hasattr(mmap, "MADV_DONTNEED") and isinstance(content, mmap.mmap):
+            content.madvise(mmap.MADV_DONTNEED, first, length)
+
     def close(self) -> None:
         """Let go of the mapping; the last tensor over it unmaps the file.
 

@@ -150,6 +150,11 @@ class SafetensorsCheckpoint(Checkpoint):
             raise MissingTensor(f"{self.path}: there is no tensor {name!r}") from None
         return self._files[place.file].tensor(place.start, place.kind, place.info.shape, device)
 
+    def forget(self, name: str) -> None:
+        """Let go of the memory that holds a tensor's pages of the file; they come back when they are read."""
+        place = self._places[name]
+        self._files[place.file].forget(place.start, place.info.nbytes)
+
     def close(self) -> None:
         """Let go of the files; tensors already loaded stay valid."""
         for file in self._files:

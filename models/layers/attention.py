@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...kernels.cpu.program import Heads, Place, Recorder
 from ...kernels.reference import AttentionShape
 from ..batch import Batch
 from ..config import ModelConfig
@@ -54,6 +55,33 @@ class Attention:
         k = self.rotary(self._heads(k, self._k_norm), tables)
         out = batch.attend(self.index, q, k, self._heads(v, None), self.shape)
         return self._out(out.flatten(1))
+
+    def record(self, tape: Recorder, x: Place) -> Place:
+        """Write the same down as a native program; returns the place of the result."""
+        if self._fused is not None:
+            fused = tape.buffer("qkv", sum(self._sizes))
+            tape.product(x, self._fused, fused)
+            q, k, v = (fused.part(sum(self._sizes[:i]), self._sizes[i]) for i in range(3))
+        else:
+            q, k, v = (tape.buffer(n, s) for n, s in zip("qkv", self._sizes, strict=True))
+            tape.products(x, list(zip(self._apart, (q, k, v), strict=True)))
+        angles = self.rotary.record(tape)
+        for heads, norm in ((q, self._q_norm), (k, self._k_norm)):
+            if norm is not None:
+                tape.norm(heads, heads, norm.weight, norm.eps)
+            tape.rotate(heads, self.config.head_dim, angles, interleaved=self.rotary.interleaved)
+        attended, out = tape.buffer("attended", q.width), tape.buffer("out", x.width)
+        shape = Heads(
+            heads=self.config.num_heads,
+            kv_heads=self.config.num_kv_heads,
+            head_dim=self.config.head_dim,
+            scale=self.shape.scale,
+            window=self.shape.window or 0,
+            softcap=self.shape.softcap,
+        )
+        tape.attend(q, k, v, attended, self.index, shape)
+        tape.product(attended, self._out, out)
+        return out
 
     def _heads(self, x: Tensor, norm: RMSNorm | None) -> Tensor:
         """Split x [T, heads·D] into [T, heads, D], normalised before or after by the norm's own size."""

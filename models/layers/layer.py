@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
+from ...kernels.cpu.program import Place, Recorder
 from ..batch import Batch
 from ..config import ModelConfig
 from ..weights import Weights
 from .norm import RMSNorm
 
 
+class Attends(Protocol):
+    """The attention of a layer."""
+
+    def __call__(self, x: Tensor, batch: Batch, /) -> Tensor: ...
+    def record(self, tape: Recorder, x: Place, /) -> Place: ...
+
+
+class Feeds(Protocol):
+    """The feed-forward part of a layer."""
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+    def record(self, tape: Recorder, x: Place, /) -> Place: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a layer is put together from."""
 
-    attention: Callable[[Tensor, Batch], Tensor]
-    mlp: Callable[[Tensor], Tensor]
+    attention: Attends
+    mlp: Feeds
     norm: type[RMSNorm]
 
 
@@ -40,6 +55,11 @@ class PreNormLayer:
         x = x + self.attention(self.before_attention(x), batch) * self.multiplier
         return x + self.mlp(self.before_mlp(x)) * self.multiplier
 
+    def record(self, tape: Recorder, x: Place) -> None:
+        """Write the same down as a native program."""
+        tape.residual(x, self.attention.record(tape, self.before_attention.record(tape, x)), self.multiplier)
+        tape.residual(x, self.mlp.record(tape, self.before_mlp.record(tape, x)), self.multiplier)
+
 
 class SandwichLayer(PreNormLayer):
     """Norms before and after both parts: Gemma 2 and 3."""
@@ -56,6 +76,13 @@ class SandwichLayer(PreNormLayer):
         x = x + self.after_attention(self.attention(self.before_attention(x), batch))
         return x + self.after_mlp(self.mlp(self.before_mlp(x)))
 
+    def record(self, tape: Recorder, x: Place) -> None:
+        """Write the same down as a native program."""
+        y = self.attention.record(tape, self.before_attention.record(tape, x))
+        tape.residual(x, y, 1.0, self.after_attention.weight, self.after_attention.eps)
+        y = self.mlp.record(tape, self.before_mlp.record(tape, x))
+        tape.residual(x, y, 1.0, self.after_mlp.weight, self.after_mlp.eps)
+
 
 class PostNormLayer(PreNormLayer):
     """x + norm(attention(x)), then x + norm(mlp(x)): OLMo 2."""
@@ -69,3 +96,10 @@ class PostNormLayer(PreNormLayer):
         """Map the residual stream x [T, hidden], float32, to the next layer's."""
         x = x + self.after_attention(self.attention(x, batch))
         return x + self.after_mlp(self.mlp(x))
+
+    def record(self, tape: Recorder, x: Place) -> None:
+        """Write the same down as a native program."""
+        tape.residual(
+            x, self.attention.record(tape, x), 1.0, self.after_attention.weight, self.after_attention.eps
+        )
+        tape.residual(x, self.mlp.record(tape, x), 1.0, self.after_mlp.weight, self.after_mlp.eps)

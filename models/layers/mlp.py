@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...kernels.cpu.program import Place, Recorder
 from ...kernels.dispatch import find
 from ..config import ModelConfig
 from ..weights import Weights
@@ -22,7 +23,22 @@ class GatedMLP:
             self._gate = weights.linear("gate_proj", inner, hidden)
             self._up = weights.linear("up_proj", inner, hidden)
         self._down = weights.linear("down_proj", hidden, inner)
+        self._activation = activation
         self._activate = find(activation, device=weights.device.type)
+
+    def record(self, tape: Recorder, x: Place) -> Place:
+        """Write the same down as a native program; returns the place of the result."""
+        inner, out = self._down.shape[1], tape.buffer("out", x.width)
+        gate, up = tape.buffer("gate", inner), tape.buffer("up", inner)
+        if self._fused is not None:
+            both = tape.buffer("gate and up", 2 * inner)
+            tape.product(x, self._fused, both)
+            tape.gate(both.part(0, inner), both.part(inner, inner), gate, self._activation)
+        else:
+            tape.products(x, [(self._gate, gate), (self._up, up)])
+            tape.gate(gate, up, gate, self._activation)
+        tape.product(gate, self._down, out)
+        return out
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map x [T, hidden] to [T, hidden]."""
@@ -44,8 +60,19 @@ class Experts:
         self._gate = weights.experts("gate_proj", count, inner, hidden)
         self._up = weights.experts("up_proj", count, inner, hidden)
         self._down = weights.experts("down_proj", count, hidden, inner)
+        self._activation = activation
         self._activate = find(activation, device=weights.device.type)
         self._route = find("route", device=weights.device.type)
+
+    def record(self, tape: Recorder, x: Place) -> Place:
+        """Write the same down as a native program; returns the place of the result."""
+        router, out = tape.buffer("router", self._router.shape[0]), tape.buffer("out", x.width)
+        tape.product(x, self._router, router)
+        matrices = (self._gate, self._up, self._down)
+        tape.experts(
+            x, router, out, matrices, self._top_k, renormalise=self._renormalise, activation=self._activation
+        )
+        return out
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map x [T, hidden] to [T, hidden], float32."""

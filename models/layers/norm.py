@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ...kernels.cpu.program import Place, Recorder
 from ...kernels.dispatch import find
 from ..weights import Weights
 
@@ -23,6 +24,12 @@ class RMSNorm:
     def __call__(self, x: Tensor) -> Tensor:
         """Normalise x [..., size]; returns float32."""
         normed: Tensor = self._rms_norm(x, self.weight, self.eps)
+        return normed
+
+    def record(self, tape: Recorder, x: Place) -> Place:
+        """Write the same down as a native program; returns the place of the result."""
+        normed = tape.buffer("normed", x.width)
+        tape.norm(x, normed, self.weight, self.eps)
         return normed
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CorruptFile, NotSupported
+from ...kernels.cpu.program import Place, Recorder
 from ...kernels.dispatch import find
 from ..config import RopeConfig
 
@@ -54,6 +55,15 @@ class Rotary:
         """Turn x [T, heads, D]."""
         turned: Tensor = self._rope(x, *tables, self.interleaved)
         return turned
+
+    def record(self, tape: Recorder) -> Place:
+        """Write the computation of the angles down, once; returns their place."""
+        name = f"angles {id(self)}"
+        known = tape.has(name)
+        angles = tape.buffer(name, 2 * len(self.frequencies))
+        if not known:
+            tape.angles(angles, self.frequencies, self.scale)
+        return angles
 
 
 def _default(frequencies: Tensor, config: RopeConfig, context: int) -> tuple[Tensor, float]:

@@ -7,29 +7,35 @@ import json
 import pytest
 import tiny
 import torch
+from mull.kernels.cpu.native import instruction_sets
 from mull.kernels.device import choose_device
 from mull.models.batch import Batch, Span
-from mull.models.cache import KVCache
+from mull.models.cache import CacheTypes, KVCache, NativeCache
 from mull.models.checkpoint.open import open_checkpoint
 from mull.models.load import Placement, architectures, load_model
 from safetensors.torch import load_file, save_file
 
 DEVICE = torch.device("cpu")
+COMPUTED_BY = [None, *instruction_sets()]
 LENGTHS = {"llama-dynamic": 48, "phi3-longrope": 96}
 
 
-def run(path, ids, chunks, context_length):
+def run(path, ids, chunks, context_length, isa=None):
     """Return float32 logits [tokens, vocab] of ids, computed chunk by chunk over scattered cache blocks."""
+    types = CacheTypes("f32", "f32")
     with open_checkpoint(path) as checkpoint:
-        model = load_model(checkpoint, Placement(DEVICE, torch.float32), context_length)
-        size = 8
-        cache = KVCache(model.cache_spec(), 64, size, torch.float32, DEVICE)
-        blocks = [(7 * i + 3) % 64 for i in range(-(-len(ids) // size))]
+        model = load_model(checkpoint, Placement(DEVICE, torch.float32, isa=isa), context_length)
+        if isa is None:
+            cache = KVCache(model.cache_spec(), 64, 8, types, DEVICE)
+        else:
+            assert model.program is not None
+            cache = NativeCache(model.cache_spec(), 64, types, isa)
+        blocks = [(7 * i + 3) % 64 for i in range(-(-len(ids) // cache.block_size))]
         rows, at = [], 0
         with torch.inference_mode():
             for n in chunks:
                 span = Span(ids[at : at + n], at, blocks, n)
-                rows.append(model(Batch.of([span], cache)))
+                rows.append(model.step([span], cache))
                 at += n
         return torch.cat(rows)
 
@@ -45,8 +51,9 @@ def chunkings(length):
     yield [5, 1, 13, 2, length - 21]
 
 
+@pytest.mark.parametrize("isa", COMPUTED_BY, ids=lambda isa: isa.name if isa else "torch")
 @pytest.mark.parametrize("name", tiny.TINY)
-def test_safetensors_logits_equal_transformers(name, tmp_path):
+def test_safetensors_logits_equal_transformers(name, isa, tmp_path):
     model = tiny.save(name, tmp_path)
     length = LENGTHS.get(name, 40)
     ids = prompt(length)
@@ -54,11 +61,12 @@ def test_safetensors_logits_equal_transformers(name, tmp_path):
         expected = model(torch.tensor([ids])).logits[0]
     assert expected.std() > 0.1
     for chunks in chunkings(length):
-        torch.testing.assert_close(run(tmp_path, ids, chunks, length), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(run(tmp_path, ids, chunks, length, isa), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("isa", COMPUTED_BY[:2], ids=lambda isa: isa.name if isa else "torch")
 @pytest.mark.parametrize("name", [name for name, t in tiny.TINY.items() if t.gguf])
-def test_gguf_logits_equal_transformers(name, tmp_path):
+def test_gguf_logits_equal_transformers(name, isa, tmp_path):
     model = tiny.build(name)
     path = tiny.write_gguf(model, tiny.TINY[name].gguf, tmp_path / "tiny.gguf")
     length = LENGTHS.get(name, 40)
@@ -66,7 +74,7 @@ def test_gguf_logits_equal_transformers(name, tmp_path):
     with torch.no_grad():
         expected = model(torch.tensor([ids])).logits[0]
     for chunks in chunkings(length):
-        torch.testing.assert_close(run(path, ids, chunks, length), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(run(path, ids, chunks, length, isa), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_short_contexts_take_longropes_short_factors(tmp_path):
@@ -120,7 +128,7 @@ def test_cuda_logits_equal_the_cpus(name, tmp_path):
     with open_checkpoint(tmp_path) as checkpoint:
         device = choose_device("cuda")
         model = load_model(checkpoint, Placement(device, torch.float32), len(ids))
-        cache = KVCache(model.cache_spec(), 16, 8, torch.float32, device)
+        cache = KVCache(model.cache_spec(), 16, 8, CacheTypes("f32", "f32"), device)
         with torch.inference_mode():
             logits = model(Batch.of([Span(ids, 0, list(range(16)), len(ids))], cache))
     torch.testing.assert_close(logits.cpu(), expected, atol=1e-3, rtol=1e-3)

@@ -1,0 +1,640 @@
+"""Measure mull against llama.cpp on the same files: interleaved round by round, each in a process of its own.
+
+    python bench/versus.py MODEL.gguf
+    python bench/versus.py --shapes llama-1b,qwen3-0.6b --types q4_k_m,q8_0 --vocab-dir ../shared/data/tokenizers
+
+Both have the same number of threads and the same type of KV cache; llama.cpp (through llama-cpp-python) decides by
+itself on flash attention and on repacking weights, with batches of 512. Only one process computes at a time, in the
+order ours, theirs, theirs, ours, …, after a pause in which the other's threads fall asleep.
+
+What is measured:
+    prefill       a prompt's tokens in an empty cache, with the logits of the last
+    decode        random tokens one by one, with logits but no sampling, after 1 token or after --depth tokens
+    load          in a fresh process that has imported its libraries, with the file in the page cache: from the path
+                  to the first greedy token after a short text, tokenized (mull: LLM.open and chat)
+    memory        the process's peak resident size (VmHWM), which counts the pages of a mapped file
+    of bandwidth  bytes that a token must read (weights and KV cache) over its time, as a share of what as many
+                  threads read from a large buffer in the same round
+    Python        the share of a token's time, in a greedy reply, that is not spent inside mull's native kernels
+
+A ratio is of one round, above 1 where mull is better; the table shows medians over the rounds. On a machine that
+other programs keep busy the ratios mean nothing: llama.cpp's threads wait for one another in loops, and one that
+has lost its core stops them all. How busy the others were in the pauses is told below the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mull.errors import InvalidRequest, MullError, NotSupported
+
+if TYPE_CHECKING:
+    from mull.llm import LLM
+
+PAIR = ("ours", "theirs")
+NAMES = {"ours": "mull", "theirs": "llama.cpp", "memory": "the memory test"}
+CACHE_TYPES = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
+SETTLE = 0.2  # seconds between two measurements
+BATCH = 512
+LOG_ERROR = 4  # ggml_log_level
+TEXT = "The quick brown fox jumps over the lazy dog"
+BUFFER = 1 << 30
+INSTALL = "pip install -e '.[peers]'"
+
+Samples = dict[str, dict[str, list[float]]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What both sides are given; num_ctx in tokens."""
+
+    path: Path
+    threads: int
+    num_ctx: int
+    cache_type: str
+
+
+class Ours:
+    """mull, as its users load it."""
+
+    def __init__(self, settings: Settings) -> None:
+        import mull.llm  # not timed
+
+        self.settings = settings
+        self.mull = mull
+        # Without the option, mull caches in the type that it computes in.
+        self.chooses_cache = "cache_type" in {field.name for field in fields(mull.llm.LoadOptions)}
+        if not self.chooses_cache and settings.cache_type not in ("f16", "bf16"):
+            raise NotSupported(f"mull has no KV cache of type {settings.cache_type}", hint="--cache-type f16")
+
+    def open(self) -> float:
+        """Return the seconds from the path to the first token."""
+        settings, options = self.settings, self.mull.llm.LoadOptions
+        cache = {"cache_type": settings.cache_type} if self.chooses_cache else {}
+        started = time.perf_counter()
+        self.llm = self.mull.llm.LLM.open(
+            str(settings.path), options(num_ctx=settings.num_ctx, threads=settings.threads, **cache)
+        )
+        _reply(self.llm, 1)
+        return time.perf_counter() - started
+
+    def prefill(self, count: int) -> float:
+        """Return the seconds for `count` tokens at once."""
+        return self.llm.bench(count, 0, 0)
+
+    def decode(self, count: int, depth: int) -> float:
+        """Return the seconds for `count` tokens one by one after `depth` others."""
+        return self.llm.bench(0, count, depth)
+
+    def python_share(self) -> float | None:
+        """Return the share of a token's time outside native kernels; None if they do not tell theirs."""
+        return python_share(self.llm)
+
+    def about(self) -> str:
+        """Name the version and the KV cache."""
+        cache = self.settings.cache_type if self.chooses_cache else str(self.llm.dtype).removeprefix("torch.")
+        return f"mull {self.mull.__version__}; KV cache {cache}"
+
+    def backend(self) -> str:
+        """Say what computes."""
+        return self.llm.backend
+
+
+def _reply(llm: LLM, count: int) -> float:
+    """Return the seconds of a greedy reply of `count` tokens."""
+    from mull.chat.request import ChatRequest
+
+    options = {"temperature": 0, "num_predict": count, "ignore_eos": True}
+    started = time.perf_counter()
+    for _ in llm.chat(ChatRequest(raw=TEXT, options=options)):
+        pass
+    return time.perf_counter() - started
+
+
+def python_share(llm: LLM, count: int = 64) -> float | None:
+    """Return 1 - native / total seconds of `count` more tokens of a reply, the median of three."""
+    from mull.kernels.cpu import native
+
+    seconds: Callable[[], float] | None = getattr(native, "seconds", None)
+    if seconds is None:
+        return None
+    shares = []
+    for _ in range(3):
+        before = seconds()
+        short, between = _reply(llm, 1), seconds()
+        long, after = _reply(llm, 1 + count), seconds()
+        shares.append(1 - (after - 2 * between + before) / (long - short))
+    return statistics.median(shares)
+
+
+class Theirs:
+    """llama.cpp through its C functions."""
+
+    def __init__(self, settings: Settings) -> None:
+        try:
+            import llama_cpp as api  # not timed
+            import numpy
+        except (ImportError, OSError, RuntimeError) as error:
+            raise NotSupported(f"llama-cpp-python cannot be used: {error}", hint=INSTALL) from None
+        self.settings = settings
+        self.api, self.np = api, numpy
+        self.errors: list[str] = []
+        self.depth = 0
+
+        @api.llama_log_callback
+        def log(level: int, text: bytes, _: object) -> None:
+            if level == LOG_ERROR:
+                self.errors.append(text.decode(errors="replace").strip())
+
+        self.log = log  # C keeps the pointer only
+        api.llama_log_set(log, None)
+        api.llama_backend_init()
+
+    def open(self) -> float:
+        """Return the seconds from the path to the first token."""
+        api, settings = self.api, self.settings
+        started = time.perf_counter()
+        model = api.llama_model_load_from_file(str(settings.path).encode(), api.llama_model_default_params())
+        if not model:
+            raise NotSupported(f"llama.cpp cannot load {settings.path}: {'; '.join(self.errors[:2])}")
+        params = api.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = settings.num_ctx, BATCH, BATCH
+        params.n_threads = params.n_threads_batch = settings.threads
+        params.type_k = params.type_v = CACHE_TYPES[settings.cache_type]
+        self.context = api.llama_init_from_model(model, params)
+        if not self.context:
+            raise NotSupported(f"llama.cpp cannot run {settings.path}: {'; '.join(self.errors[:2])}")
+        self.memory = api.llama_get_memory(self.context)
+        vocabulary = api.llama_model_get_vocab(model)
+        self.size = api.llama_vocab_n_tokens(vocabulary)
+        tokens = (api.llama_token * 64)()
+        count = api.llama_tokenize(vocabulary, TEXT.encode(), len(TEXT), tokens, 64, True, False)
+        self._run(tokens[:count])
+        self.np.ctypeslib.as_array(api.llama_get_logits(self.context), (self.size,)).argmax()
+        return time.perf_counter() - started
+
+    def prefill(self, count: int) -> float:
+        """Return the seconds for `count` tokens at once."""
+        return self._timed(count, 0, BATCH)
+
+    def decode(self, count: int, depth: int) -> float:
+        """Return the seconds for `count` tokens one by one after `depth` others."""
+        return self._timed(count, depth, 1)
+
+    def _timed(self, count: int, depth: int, batch: int) -> float:
+        ids = random.Random(0).choices(range(self.size), k=depth + count)
+        if not depth or self.depth != depth:
+            self.api.llama_memory_clear(self.memory, False)
+            self._run(ids[:depth])
+            self.depth = depth
+        self.api.llama_memory_seq_rm(self.memory, 0, depth, -1)
+        started = time.perf_counter()
+        self._run(ids[depth:], batch)
+        return time.perf_counter() - started
+
+    def _run(self, ids: list[int], batch: int = BATCH) -> None:
+        api = self.api
+        for first in range(0, len(ids), batch):
+            part = ids[first : first + batch]
+            tokens = (api.llama_token * len(part))(*part)
+            status = api.llama_decode(self.context, api.llama_batch_get_one(tokens, len(part)))
+            if status:
+                raise NotSupported(f"llama_decode ended with {status}: {'; '.join(self.errors[:2])}")
+            api.llama_synchronize(self.context)
+
+    def python_share(self) -> None:
+        """Return None: there is no Python in it to speak of."""
+
+    def about(self) -> str:
+        """Name the version and the instruction sets that it was built for and finds."""
+        text = self.api.llama_print_system_info().decode()
+        flags = (part.rpartition(":")[2].split("=") for part in text.split("|") if "=" in part)
+        on = " ".join(name.strip() for name, value in flags if value.strip() == "1")
+        return f"llama.cpp of llama-cpp-python {self.api.__version__} ({on}); KV cache {self.settings.cache_type}"
+
+
+class Memory:
+    """The bandwidth of reading memory."""
+
+    def __init__(self, settings: Settings) -> None:
+        import torch
+
+        torch.set_num_threads(settings.threads)
+        self.buffer = torch.ones(BUFFER // 4)
+
+    def read(self) -> float:
+        """Return bytes per second, the best of six readings; of torch's reductions, max is the fastest."""
+        times = []
+        for _ in range(6):
+            started = time.perf_counter()
+            self.buffer.max()
+            times.append(time.perf_counter() - started)
+        return BUFFER / min(times)
+
+
+def serve(connection: Connection, side: str, settings: Settings) -> None:
+    """Answer calls of one side's methods, each a tuple (name, arguments), until the process is ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
+    try:
+        engine = {"ours": Ours, "theirs": Theirs, "memory": Memory}[side](settings)
+        connection.send((True, resident()))
+        while True:
+            name, arguments = connection.recv()
+            result = resident() if name == "resident" else getattr(engine, name)(*arguments)
+            connection.send((True, result))
+    except MullError as error:
+        connection.send((False, (error.message, error.hint)))
+
+
+def resident() -> int:
+    """Return this process's peak resident size in bytes."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+
+def busy_others() -> float:
+    """Sleep until OpenMP's threads have stopped spinning, then watch: return the share of all cores in use."""
+    time.sleep(SETTLE / 2)
+    before = _ticks()
+    time.sleep(SETTLE / 2)
+    idle, total = (after - then for after, then in zip(_ticks(), before, strict=True))
+    return 1 - idle / total if total else 0.0
+
+
+def _ticks() -> tuple[int, int]:
+    """Return the idle and all ticks of the processors since the start."""
+    with open("/proc/stat", encoding="ascii") as stat:
+        ticks = [int(word) for word in stat.readline().split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
+
+
+class Process:
+    """A side in a fresh process; `pauses` takes how busy others were before each call."""
+
+    def __init__(self, side: str, settings: Settings, pauses: list[float]) -> None:
+        self.pauses = pauses
+        context = multiprocessing.get_context("spawn")
+        self.side = side
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=serve, args=(other, side, settings), daemon=True)
+        self.process.start()
+        other.close()
+        self.resident_at_start = self._answer()
+
+    def call(self, name: str, *arguments: object) -> Any:
+        """Return what the side's method returns; raise the MullError that it raises."""
+        self.pauses.append(busy_others())
+        self.connection.send((name, arguments))
+        return self._answer()
+
+    def _answer(self) -> Any:
+        try:
+            good, result = self.connection.recv()
+        except EOFError:
+            raise MullError(f"the process of {NAMES[self.side]} ended unexpectedly") from None
+        if not good:
+            message, hint = result
+            raise MullError(message, hint=hint)
+        return result
+
+    def end(self) -> None:
+        """End the process; nothing happens if it has ended."""
+        self.process.kill()
+        self.process.join()
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model must read: bytes of all tensors, of a token's weights, of a token in the cache."""
+
+    name: str
+    path: Path
+    nbytes: int
+    token_bytes: float
+    cache_bytes: float
+
+    @classmethod
+    def read(cls, name: str, path: Path, cache_type: str) -> Model:
+        """Read the header. A window that slides is not considered: its model reads less than this says."""
+        from mull.models.checkpoint.open import open_checkpoint
+        from mull.models.load import model_config
+        from mull.quant.dtype import dtype
+
+        with open_checkpoint(path) as checkpoint:
+            config, infos = model_config(checkpoint), checkpoint.infos
+            nbytes = checkpoint.nbytes
+        untied = infos["token_embd.weight"].nbytes if "output.weight" in infos else 0
+        stacked = sum(info.nbytes for name, info in infos.items() if "_exps" in name)
+        unused = 1 - config.num_experts_per_token / config.num_experts if config.num_experts else 0
+        entries = 2 * config.num_layers * config.num_kv_heads * config.head_dim
+        token_bytes = nbytes - untied - unused * stacked
+        return cls(name, path, nbytes, token_bytes, entries * dtype(cache_type).bits / 8)
+
+
+class Comparison:
+    """All measurements of one model."""
+
+    def __init__(self, model: Model, arguments: argparse.Namespace) -> None:
+        self.model = model
+        self.arguments = arguments
+        longest = max(arguments.prompt, arguments.depth + arguments.generate, 256)
+        num_ctx = -(-longest // 256) * 256
+        self.settings = Settings(model.path, arguments.threads, num_ctx, arguments.cache_type)
+        generate, depth = arguments.generate, arguments.depth
+        # label, method, what the warm-up passes it, what the rounds pass it
+        self.tests: list[tuple[str, str, tuple[int, ...], tuple[int, ...]]] = [
+            (f"prefill {arguments.prompt}", "prefill", (arguments.prompt,), (arguments.prompt,)),
+            ("decode", "decode", (1, 1), (generate, 1)),
+        ]
+        if depth:
+            self.tests.append((f"decode @ {depth}", "decode", (1, depth), (generate, depth)))
+        self.samples: Samples = {}
+        self.python: float | None = None
+        self.about: list[str] = []
+        self.backend = ""
+        self.pauses: list[float] = []
+
+    def run(self) -> None:
+        """Measure; raises a MullError where one of both cannot."""
+        with ExitStack() as stack:
+            memory = Process("memory", self.settings, self.pauses)
+            stack.callback(memory.end)
+            sides = self._load(stack)
+            self.about = [sides[side].call("about") for side in PAIR]
+            self.backend = sides["ours"].call("backend")
+            for label, method, warm_up, numbers in self.tests:
+                for side in PAIR:
+                    sides[side].call(method, *warm_up)
+                samples = self.samples[label] = {"ours": [], "theirs": [], "bandwidth": []}
+                for turn in self._rounds(label):
+                    for side in _order(turn):
+                        samples[side].append(sides[side].call(method, *numbers))
+                    if method == "decode":
+                        samples["bandwidth"].append(memory.call("read"))
+            self.python = sides["ours"].call("python_share")
+            self.samples["memory"] = {side: [sides[side].call("resident")] for side in PAIR}
+            self.samples["memory at start"] = {side: [sides[side].resident_at_start] for side in PAIR}
+
+    def _load(self, stack: ExitStack) -> dict[str, Process]:
+        """Time loading in fresh processes; return the last ones, which stay until the stack ends them."""
+        self.samples["load"] = {side: [] for side in PAIR}
+        sides: dict[str, Process] = {}
+        for turn in self._rounds("load"):
+            for side in _order(turn):
+                if side in sides:
+                    sides[side].end()
+                sides[side] = Process(side, self.settings, self.pauses)
+                stack.callback(sides[side].end)
+                self.samples["load"][side].append(sides[side].call("open"))
+        return sides
+
+    def _rounds(self, label: str) -> Iterator[int]:
+        for turn in range(self.arguments.rounds):
+            _note(f"{self.model.name}: {label}, round {turn + 1} of {self.arguments.rounds}")
+            yield turn
+
+    def rows(self) -> Iterator[str]:
+        """Yield the table's lines."""
+        for label, method, _, numbers in self.tests:
+            samples = self.samples[label]
+            rates = [f"{numbers[0] / statistics.median(samples[side]):.1f}" for side in PAIR]
+            share = self._of_bandwidth(samples, *numbers) if method == "decode" else ""
+            yield _row(f"{label}, tok/s", *rates, *_ratios(samples), share)
+        seconds = [f"{statistics.median(self.samples['load'][side]):.2f}" for side in PAIR]
+        yield _row("load, s", *seconds, *_ratios(self.samples["load"]), "")
+        sizes = [f"{self.samples['memory'][side][0] / 1e9:.2f}" for side in PAIR]
+        held = (self.model.nbytes + self.model.cache_bytes * self.settings.num_ctx) / 1e9
+        ratio = _ratios(self.samples["memory"])[0]
+        yield _row("peak memory, GB", *sizes, ratio, f"file + KV: {held:.2f}", "")
+        share = "–" if self.python is None else f"{100 * self.python:.1f} %"
+        yield _row("Python's share", share, "", "", "", "")
+
+    def _of_bandwidth(self, samples: dict[str, list[float]], count: int, depth: int) -> str:
+        nbytes = (self.model.token_bytes + (depth + count / 2) * self.model.cache_bytes) * count
+        shares = (
+            statistics.median(
+                nbytes / s / b for s, b in zip(samples[side], samples["bandwidth"], strict=True)
+            )
+            for side in PAIR
+        )
+        return " / ".join(f"{100 * share:.0f}" for share in shares) + " %"
+
+    def to_json(self) -> dict[str, object]:
+        """Return every sample, in seconds and bytes."""
+        return {
+            "model": self.model.name,
+            "nbytes": self.model.nbytes,
+            "bytes_per_token": self.model.token_bytes,
+            "cache_bytes_per_token": self.model.cache_bytes,
+            "num_ctx": self.settings.num_ctx,
+            "backend": self.backend,
+            "python_share": self.python,
+            "busy_others": self.pauses,
+            "samples": self.samples,
+        }
+
+
+def _order(turn: int) -> tuple[str, ...]:
+    return PAIR[:: -1 if turn % 2 else 1]
+
+
+def _ratios(samples: dict[str, list[float]]) -> tuple[str, str]:
+    """Return the median of theirs over ours, and the least and the greatest."""
+    ratios = [theirs / ours for ours, theirs in zip(samples["ours"], samples["theirs"], strict=True)]
+    return f"**{statistics.median(ratios):.2f}**", f"{min(ratios):.2f}–{max(ratios):.2f}"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _note(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def synthetic(shape: str, kind: str, arguments: argparse.Namespace) -> Iterator[Path]:
+    """Write a file, or find it in --keep's folder; delete it at the end unless it is to be kept."""
+    from synthetic import SHAPES, Synthetic
+
+    folder = arguments.keep or Path(tempfile.mkdtemp(prefix="versus-"))
+    path = folder / f"{shape}-{kind}.gguf"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _note(f"writing {path.name}")
+            form = SHAPES[shape]
+            vocabulary = arguments.vocab or arguments.vocab_dir / form.vocabulary
+            Synthetic(path, form, kind, seed=0).write(vocabulary)
+            os.sync()
+        yield path
+    finally:
+        if not arguments.keep:
+            path.unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def compare(name: str, path: Path, arguments: argparse.Namespace) -> Comparison:
+    """Measure one file and print its lines."""
+    with path.open("rb", buffering=0) as file:  # into the page cache
+        while file.read(1 << 24):
+            pass
+    comparison = Comparison(Model.read(name, path, arguments.cache_type), arguments)
+    comparison.run()
+    _note("")
+    if arguments.json != "-":
+        print(_row(f"**{name}**", *[""] * 5))
+        print(*comparison.rows(), sep="\n", flush=True)
+    return comparison
+
+
+def each(arguments: argparse.Namespace) -> Iterator[Comparison]:
+    """Measure the files that are named, then the synthetic ones; say which could not be measured, and go on."""
+    for path in arguments.models:
+        with telling(path.stem):
+            yield compare(path.stem, path, arguments)
+    for shape in arguments.shapes:
+        for kind in arguments.types:
+            name = f"{shape} {kind}"
+            with telling(name), synthetic(shape, kind, arguments) as path:
+                yield compare(name, path, arguments)
+
+
+@contextmanager
+def telling(name: str = "") -> Iterator[None]:
+    """Print an error with its hint instead of raising it."""
+    try:
+        yield
+    except MullError as error:
+        _note("")
+        print(f"error: {name + ': ' if name else ''}{error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+
+
+def footer(done: list[Comparison], arguments: argparse.Namespace) -> str:
+    """Name the machine, the versions and the settings."""
+    from mull.cli.bench import cpu_name
+
+    read = [value for c in done for s in c.samples.values() for value in s.get("bandwidth", ())]
+    abouts = dict.fromkeys(about for c in done for about in c.about)
+    lines = [
+        f"{cpu_name()}, {os.cpu_count()} logical cores; {arguments.threads} threads read "
+        f"{statistics.median(read) / 1e9:.1f} GB/s from memory; "
+        f"rounds: {arguments.rounds}; tokens decoded in each: {arguments.generate}",
+        *abouts,
+        f"other programs used {100 * statistics.mean(p for c in done for p in c.pauses):.0f} % of the cores",
+        "ratio: the median over the rounds, above 1 where mull is better; of bandwidth: mull / llama.cpp",
+    ]
+    return "\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def report(done: list[Comparison], arguments: argparse.Namespace) -> None:
+    """Print the footer, and write the samples where --json asks for them."""
+    text = footer(done, arguments)
+    if arguments.json != "-":
+        print(text)
+    if arguments.json:
+        facts = [line.removeprefix("- ") for line in text.splitlines() if line]
+        record = json.dumps(
+            {"about": facts, "models": [c.to_json() for c in done]}, indent=2, ensure_ascii=False
+        )
+        if arguments.json == "-":
+            print(record)
+        else:
+            Path(arguments.json).write_text(record + "\n", encoding="utf-8")
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line; raise InvalidRequest for what does not fit together."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("models", nargs="*", type=Path, metavar="MODEL.gguf")
+    parser.add_argument(
+        "--shapes", type=_words, default=[], help="synthetic models, such as llama-1b,qwen3-0.6b"
+    )
+    parser.add_argument(
+        "--types", type=_words, default=["q4_k_m"], help="their file types, such as q4_k_m,q8_0"
+    )
+    parser.add_argument("--vocab", type=Path, help="a GGUF whose vocabulary they take")
+    parser.add_argument("--vocab-dir", type=Path, help="or a folder of llama.cpp's ggml-vocab-*.gguf")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--generate", type=int, default=64)
+    parser.add_argument("--depth", type=int, default=4000, help="0: do not measure decoding at a depth")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cache-type", choices=CACHE_TYPES, default="f16")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write every sample to a file; -: to stdout, without a table"
+    )
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep synthetic files there, and use those there"
+    )
+    arguments = parser.parse_args()
+    check(arguments)
+    return arguments
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raise InvalidRequest for a model, shape, type or number that cannot be."""
+    from synthetic import RECIPES, SHAPES
+
+    if not arguments.models and not arguments.shapes:
+        raise InvalidRequest("there is no model to measure", hint="name a GGUF file, or --shapes llama-1b")
+    for path in arguments.models:
+        if not path.is_file():
+            raise InvalidRequest(f"{path}: no such file")
+    for name, known in (*((s, SHAPES) for s in arguments.shapes), *((t, RECIPES) for t in arguments.types)):
+        if name not in known:
+            raise InvalidRequest(f"there is no {name!r}", hint=f"one of {', '.join(known)}")
+    if arguments.shapes and not (arguments.vocab or arguments.vocab_dir):
+        raise InvalidRequest("a synthetic model needs a vocabulary", hint="--vocab-dir, or --vocab")
+    if (
+        min(arguments.threads, arguments.prompt, arguments.generate, arguments.rounds) < 1
+        or arguments.depth < 0
+    ):
+        raise InvalidRequest("threads, prompt, generate and rounds must be above 0")
+    if arguments.json and not Path(arguments.json).parent.is_dir():
+        raise InvalidRequest(f"{arguments.json}: there is no such folder")
+    if not find_spec("llama_cpp"):
+        raise NotSupported("llama-cpp-python is not installed", hint=INSTALL)
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
+def main() -> int:
+    """Compare, and return the exit status: 0 if every model was measured."""
+    with telling():
+        arguments = parse()
+        if arguments.json != "-":
+            print(_row("", "mull", "llama.cpp", "ratio", "range", "of bandwidth"))
+            print("|---|--:|--:|--:|--:|--:|", flush=True)
+        done = list(each(arguments))
+        if done:
+            report(done, arguments)
+        return int(len(done) < len(arguments.models) + len(arguments.shapes) * len(arguments.types))
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+// What the executor's parts share: a program, and one thread's way through it.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "isa.h"
+#include "pool.h"
+#include "program.h"
+
+namespace mull {
+
+constexpr int kPhases = 4;  // parts of an operation that hand out pieces
+
+struct Memory {
+    uint8_t* data;
+    explicit Memory(int64_t bytes);  // throws bad_alloc
+    ~Memory();
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
+};
+
+// Rows of floats, a fixed distance apart.
+struct Rows {
+    float* data;
+    int64_t stride;
+    float* row(int64_t i) const { return data + i * stride; }
+};
+
+// A packed matrix.
+struct Matrix {
+    const uint8_t* packed;
+    int type;
+    int64_t rows, cols;
+};
+
+// How a step's attention is divided into items (a sequence, a key/value head, a tile of query rows, a part of the
+// context); the same for all layers of a model.
+struct AttendPlan {
+    std::vector<int64_t> first_item;  // of each sequence, and the total
+    std::vector<int> parts;           // of each sequence's context
+    bool divided = false;
+    std::unique_ptr<Memory> partial;  // what threads and parts found
+    int64_t partial_bytes = 0;
+};
+
+struct Program {
+    Program(const Isa& isa, const mull_op* ops, int64_t num_ops, const int64_t* widths, int64_t num_buffers,
+            int64_t max_tokens);
+    int run(const mull_step& step);
+
+    const Isa& isa;
+    std::vector<mull_op> ops;
+    int64_t max_tokens;
+    std::vector<Pieces> pieces;
+    std::vector<std::unique_ptr<Memory>> memory;
+    std::vector<Rows> buffers;
+    std::unique_ptr<Memory> converted;  // activations as the products read them
+    int64_t logits_width = 0;
+    AttendPlan plan;
+    std::unique_ptr<Memory> experts;  // what the chosen experts compute between
+    std::atomic<bool> fault{false};
+
+  private:
+    void plan_attention(const mull_step& step);  // throws bad_alloc
+};
+
+// One thread's way through a step.
+struct Run {
+    Program& program;
+    const Isa& isa;
+    const mull_step& step;
+    const Team& team;
+    int64_t rows;  // of the operation at hand
+    size_t index;  // of the operation at hand
+
+    Pieces& pieces(int phase) const { return program.pieces[index * kPhases + size_t(phase)]; }
+    Rows at(int64_t buffer, int64_t column = 0) const {
+        if (buffer < 0) return {step.logits + column, program.logits_width};
+        const Rows& rows = program.buffers[size_t(buffer)];
+        return {rows.data + column, rows.stride};
+    }
+};
+
+void product(Run& run, const mull_op& op);
+void experts(Run& run, const mull_op& op);
+void attend(Run& run, const mull_op& op);
+
+// Bytes that an Experts operation works in.
+int64_t experts_bytes(const Isa& isa, const mull_op& op, int64_t max_tokens);
+
+// Tiles of `m` rows of activations.
+int64_t num_tiles(const Isa& isa, int64_t m);
+// Lay tile `index` of m rows out for products.
+void convert_tile(const Isa& isa, int form, const Rows& x, int64_t cols, int64_t m, int64_t index, uint8_t* out);
+
+}  // namespace mull

@@ -1,0 +1,176 @@
+// Attention in programs: append the step's keys and values, attend in parts, merge the parts of long contexts.
+#include <algorithm>
+#include <cmath>
+
+#include "cache.h"
+#include "executor.h"
+
+namespace mull {
+namespace {
+
+// Keys below which a context is not worth dividing.
+constexpr int64_t kLeastPart = 256;
+constexpr int kSequenceInts = 4;
+
+struct Span {
+    int64_t first_row, count, before;
+    const int32_t* blocks;
+    int64_t context() const { return before + count; }
+};
+
+Span span_of(const mull_step& step, int64_t index) {
+    const int32_t* s = step.sequences + index * kSequenceInts;
+    return {s[0], s[1], s[2], step.blocks + s[3]};
+}
+
+// The numbers of an Attend operation, by name.
+struct Shape {
+    Rows q, k, v, out;
+    int64_t heads, kv_heads, head_dim;
+    const float* sinks;
+    Attention attention;
+
+    Shape(const Run& run, const mull_op& op)
+        : q(run.at(op.a[0], op.a[1])), k(run.at(op.a[2], op.a[3])), v(run.at(op.a[4], op.a[5])), out(run.at(op.a[6])),
+          heads(op.a[7]), kv_heads(op.a[8]), head_dim(op.a[9]) {
+        attention = {};
+        const mull_cache& cache = *run.step.cache;
+        attention.keys = region(cache.layers[op.a[10]], int(cache.key_type));
+        attention.values = region(cache.layers[cache.num_layers + op.a[10]], int(cache.value_type));
+        attention.head_dim = int(head_dim);
+        attention.window = int(op.a[11]), sinks = (const float*)op.a[12];
+        attention.scale = float(op.f[0]), attention.softcap = float(op.f[1]);
+    }
+    int64_t group() const { return heads / kv_heads; }
+    Cached region(const void* layer, int type) const {
+        const int64_t bytes = cache_bytes(type, int(head_dim));
+        return {(const uint8_t*)layer, type, kv_heads * bytes, bytes};
+    }
+};
+
+uint8_t* place(const Cached& region, int64_t block, int64_t head) {
+    return (uint8_t*)region.data + block * region.block_stride + head * region.head_stride;
+}
+
+void append(Run& run, const Shape& shape) {
+    const Cached &keys = shape.attention.keys, &values = shape.attention.values;
+    const int dim = int(shape.head_dim);
+    for (int64_t s = 0; s < run.step.num_sequences; s++) {
+        const Span span = span_of(run.step, s);
+        for (int64_t i = 0; i < span.count; i++) {
+            const int64_t at = span.before + i, row = span.first_row + i;
+            // Tokens of one block go to one thread, as they share its cache lines.
+            if ((at / kSlots) % run.team.count != run.team.thread) continue;
+            for (int64_t h = 0; h < shape.kv_heads; h++) {
+                const int64_t block = span.blocks[at / kSlots];
+                run.isa.append_key(keys.type, shape.k.row(row) + h * dim, dim, place(keys, block, h), int(at % kSlots));
+                run.isa.append_value(values.type, shape.v.row(row) + h * dim, dim, place(values, block, h), int(at % kSlots));
+            }
+        }
+    }
+}
+
+int64_t tiles_of(const Span& span, int64_t group) { return (span.count * group + kMaxQueries - 1) / kMaxQueries; }
+
+// Floats that one item's findings take: sums of values, largest scores, sums of weights.
+int64_t item_floats(int64_t head_dim) { return kMaxQueries * (head_dim + 2); }
+
+struct Item {
+    Span span;
+    int64_t kv_head, first_query, num_queries, part, parts;
+};
+
+Item item_of(const Run& run, const AttendPlan& plan, int64_t index, int64_t group) {
+    int64_t s = 0;
+    while (plan.first_item[size_t(s) + 1] <= index) s++;
+    Item item{span_of(run.step, s), 0, 0, 0, 0, plan.parts[size_t(s)]};
+    index -= plan.first_item[size_t(s)];
+    const int64_t tiles = tiles_of(item.span, group);
+    item.part = index % item.parts, index /= item.parts;
+    // Last tiles first: they see the most keys.
+    item.first_query = (tiles - 1 - index % tiles) * kMaxQueries, item.kv_head = index / tiles;
+    item.num_queries = std::min<int64_t>(kMaxQueries, item.span.count * group - item.first_query);
+    return item;
+}
+
+void attend_item(const Run& run, const Shape& shape, const Item& item, float* found) {
+    const int64_t group = shape.group(), n = item.num_queries, dim = shape.head_dim;
+    const float* queries[kMaxQueries];
+    int32_t positions[kMaxQueries];
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t token = (item.first_query + i) / group, head = item.kv_head * group + (item.first_query + i) % group;
+        queries[i] = shape.q.row(item.span.first_row + token) + head * dim;
+        positions[i] = int32_t(item.span.before + token);
+    }
+    const int64_t window = shape.attention.window;
+    const int64_t end = positions[n - 1] + 1, begin = window ? std::max<int64_t>(0, positions[0] + 1 - window) : 0;
+    const int64_t part = ((end - begin + item.parts - 1) / item.parts + 63) / 64 * 64;
+    const int64_t first = begin + item.part * part, last = std::min(end, first + part);
+    Attention attention = shape.attention;
+    attention.blocks = item.span.blocks;
+    run.isa.attend(attention, int(item.kv_head), queries, positions, int(n), std::min(first, last), last, found,
+                   found + kMaxQueries * dim, found + kMaxQueries * (dim + 1));
+}
+
+// Bring the findings of `parts` items that follow one another to the output.
+void finish(const Run& run, const Shape& shape, const Item& item, const float* found) {
+    const int64_t group = shape.group(), dim = shape.head_dim, stride = item_floats(dim);
+    for (int64_t i = 0; i < item.num_queries; i++) {
+        const int64_t token = (item.first_query + i) / group, head = item.kv_head * group + (item.first_query + i) % group;
+        AttentionParts parts{int(item.parts), int(dim), found + i * dim, stride, found + kMaxQueries * dim + i,
+                             found + kMaxQueries * (dim + 1) + i, stride, -INFINITY};
+        if (shape.sinks) parts.sink = shape.sinks[head];
+        run.isa.merge(parts, shape.out.row(item.span.first_row + token) + head * dim);
+    }
+}
+
+}  // namespace
+
+void attend(Run& run, const mull_op& op) {
+    const Shape shape(run, op);
+    AttendPlan& plan = run.program.plan;
+    append(run, shape);
+    run.team.wait();
+    const int64_t total = plan.first_item.back(), floats = item_floats(shape.head_dim);
+    float* partial = (float*)plan.partial->data;
+    run.pieces(0).each(total, 1, [&](int64_t index, int64_t) {
+        const Item item = item_of(run, plan, index, shape.group());
+        float* found = partial + (item.parts > 1 ? run.team.count + index : run.team.thread) * floats;
+        attend_item(run, shape, item, found);
+        if (item.parts == 1) finish(run, shape, item, found);
+    });
+    if (!plan.divided) return;
+    run.team.wait();
+    run.pieces(1).each(total, 1, [&](int64_t index, int64_t) {
+        const Item item = item_of(run, plan, index, shape.group());
+        if (item.parts > 1 && item.part == 0) finish(run, shape, item, partial + (run.team.count + index) * floats);
+    });
+}
+
+void Program::plan_attention(const mull_step& step) {
+    const auto first = std::find_if(ops.begin(), ops.end(), [](const mull_op& op) { return op.code == kAttend; });
+    if (first == ops.end()) return;
+    const int64_t group = first->a[7] / first->a[8], kv_heads = first->a[8], dim = first->a[9];
+    const int threads = num_threads();
+    plan.first_item.assign(1, 0);
+    plan.parts.clear();
+    plan.divided = false;
+    int64_t whole = 0;
+    for (int64_t s = 0; s < step.num_sequences; s++) whole += kv_heads * tiles_of(span_of(step, s), group);
+    for (int64_t s = 0; s < step.num_sequences; s++) {
+        const Span span = span_of(step, s);
+        const int64_t wanted = (4 * threads + whole - 1) / std::max<int64_t>(1, whole);
+        const int64_t parts = std::max<int64_t>(1, std::min(wanted, span.context() / kLeastPart));
+        plan.parts.push_back(int(parts));
+        plan.divided |= parts > 1;
+        plan.first_item.push_back(plan.first_item.back() + kv_heads * tiles_of(span, group) * parts);
+    }
+    const int64_t bytes = ((plan.divided ? plan.first_item.back() : 0) + threads) * item_floats(dim) * 4;
+    if (!plan.partial || plan.partial_bytes < bytes) {
+        plan.partial.reset();
+        plan.partial.reset(new Memory(bytes));
+        plan.partial_bytes = bytes;
+    }
+}
+
+}  // namespace mull

@@ -1,0 +1,66 @@
+// Products in programs: one matrix, several that share their input, and the chosen experts of a mixture.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "executor.h"
+
+namespace mull {
+namespace {
+
+// Panels handed out at a time: few enough to stay in the second-level cache while all tiles pass over them, and to
+// leave every thread several pieces.
+constexpr int64_t kPieceBytes = 256 << 10;
+
+int64_t num_panels(const Isa& isa, const Matrix& w) { return (w.rows + isa.lanes - 1) / isa.lanes; }
+
+int64_t grain(const Isa& isa, const Matrix& w, int64_t panels, int threads) {
+    const int64_t fitting = kPieceBytes / isa.panel_bytes(w.type, w.cols);
+    return std::max<int64_t>(1, std::min(fitting, panels / (8 * threads)));
+}
+
+Matrix matrix_of(const mull_op& op, int64_t i) {
+    const int64_t* a = op.a + 4 + 6 * i;
+    return {(const uint8_t*)a[0], int(a[1]), a[2], op.a[2]};
+}
+
+void multiply(const Run& run, const Matrix& w, int64_t first, int64_t last, const uint8_t* x, int64_t m,
+              const float* bias, const Rows& y) {
+    run.isa.multiply(w.type, w.packed, w.rows, w.cols, first, last, x, m, bias, y.data, y.stride);
+}
+
+}  // namespace
+
+int64_t num_tiles(const Isa& isa, int64_t m) {
+    int64_t count = 0;
+    for (int64_t t = 0; t < m; t += isa.tile_rows(m - t)) count++;
+    return count;
+}
+
+void convert_tile(const Isa& isa, int form, const Rows& x, int64_t cols, int64_t m, int64_t index, uint8_t* out) {
+    int64_t t = 0;
+    while (index--) t += isa.tile_rows(m - t);
+    isa.put_tile(form, x.row(t), x.stride, cols, isa.tile_rows(m - t), out + t * isa.form_row_bytes(form, cols));
+}
+
+void product(Run& run, const mull_op& op) {
+    const Isa& isa = run.isa;
+    const Rows x = run.at(op.a[0], op.a[1]);
+    const int64_t cols = op.a[2], count = op.a[3], m = run.rows;
+    const int form = isa.form_of(int(op.a[5]));
+    uint8_t* converted = run.program.converted->data;
+    run.pieces(0).each(num_tiles(isa, m), 1, [&](int64_t i, int64_t) { convert_tile(isa, form, x, cols, m, i, converted); });
+    run.team.wait();
+    int64_t ends[kMostMatrices], total = 0;
+    for (int64_t i = 0; i < count; i++) ends[i] = total += num_panels(isa, matrix_of(op, i));
+    run.pieces(1).each(total, grain(isa, matrix_of(op, 0), total, run.team.count), [&](int64_t first, int64_t last) {
+        for (int64_t i = 0, begin = 0; i < count; begin = ends[i++]) {
+            const int64_t a = std::max(first, begin), b = std::min(last, ends[i]);
+            const int64_t* to = op.a + 4 + 6 * i + 3;
+            if (a < b)
+                multiply(run, matrix_of(op, i), a - begin, b - begin, converted, m, (const float*)to[2], run.at(to[0], to[1]));
+        }
+    });
+}
+
+}  // namespace mull

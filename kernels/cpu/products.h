@@ -1,0 +1,362 @@
+// Products of a tile of activations with panels of weights. Included inside an instruction set's namespace.
+//
+// Σ w·x over 256 columns = s_x·(Σ_groups d·scale·Σ code·x8 − m·Σ_groups min·Σ x8), where an offset of the codes goes
+// into the whole numbers' start: Σ (code − offset)·x8 = −offset·Σ x8 + Σ code·x8.
+
+template <int N, int... I, class F>
+MULL_INLINE void each(F&& f, std::integer_sequence<int, I...>) {
+    (f(std::integral_constant<int, I>{}), ...);
+}
+template <int N, class F>
+MULL_INLINE void each(F&& f) {
+    each<N>(f, std::make_integer_sequence<int, N>{});
+}
+
+template <class T>
+MULL_INLINE F32s scale_of(const uint8_t* head) {
+    if constexpr (T::exponent) {
+        const I32s e = load_u8(head);
+        return from_bits((e << 23) | ((e == 0) & 0x400000)) * T::unit;
+    } else {
+        return load_halves(head) * T::unit;
+    }
+}
+
+// The scales of a block of 256, as floats times d; and its minimums, in pairs of 16-bit numbers.
+template <class T>
+struct Block {
+    alignas(64) float scale[16 * R];
+    alignas(64) int32_t mins[8 * R];
+    F32s below;
+
+    MULL_INLINE void read(const uint8_t* p) {
+        const F32s d = scale_of<T>(p);
+        const uint8_t* at = p + T::head;
+        if constexpr (T::mins) below = floats(0) - load_halves(p + 2 * R);
+        if constexpr (T::kind == SixBits) {
+            for (int j = 0; j < 8; j += 2) {
+                I32s min[2];
+                for (int i = 0; i < 2; i++) {
+                    const I32s low = load_u8(at + (j + i) * R);
+                    const I32s high = load_u8(at + (8 + (j + i) % 4) * R) >> (j < 4 ? 0 : 4);
+                    store(scale + (j + i) * R, d * to_float((low & 15) | ((high & 3) << 4)));
+                    min[i] = (low >> 4) | ((high & 12) << 2);
+                }
+                *(I32s*)(mins + j / 2 * R) = min[0] | min[1] << 16;
+            }
+        } else if constexpr (T::kind == Nibbles) {
+            for (int j = 0; j < T::groups; j += 2) {
+                const I32s a = load_u8(at + j * R), b = load_u8(at + (j + 1) * R);
+                store(scale + j * R, d * to_float(a & 15));
+                store(scale + (j + 1) * R, d * to_float(b & 15));
+                *(I32s*)(mins + j / 2 * R) = (a >> 4) | (b >> 4) << 16;
+            }
+        } else if constexpr (T::kind == Bytes) {
+            for (int j = 0; j < T::groups; j++) store(scale + j * R, d * to_float(load_s8(at + j * R)));
+        }
+    }
+};
+
+// Σ code·x8 of steps First to Last - 1 for each of N rows, added to `total`.
+template <class T, int N, int First, int Last>
+MULL_INLINE void steps(const uint8_t* codes, const int8_t* q, I32s (&total)[N]) {
+    each<Last - First>([&](auto step) MULL_INLINE_LAMBDA {
+        constexpr int s = First + decltype(step)::value;
+        const Codes w = T::value(T::Plane::template code<s>(codes));
+        each<N>([&](auto t) MULL_INLINE_LAMBDA {
+            const int8_t* x = q + 4 * (s * N + t);
+            total[t] = T::is_signed ? dot_signed(total[t], w, x) : dot(total[t], w, x);
+        });
+    });
+}
+
+#ifdef MULL_SHORT_SUMS
+// Steps that a sum in 16 bits has room for, two products of at most largest·127 each.
+template <class T>
+constexpr int short_steps = T::largest <= 16 ? 8 : T::largest <= 32 ? 4 : T::largest <= 64 ? 2 : 1;
+
+// The same by sums in 16 bits, where that is worth it.
+template <class T, int N, int First, int Last>
+MULL_INLINE void short_or_long_steps(const uint8_t* codes, const int8_t* q, I32s (&total)[N]) {
+    constexpr int count = short_steps<T> < Last - First ? short_steps<T> : Last - First;
+    if constexpr (count > 1) {
+        each<(Last - First) / count>([&](auto part) MULL_INLINE_LAMBDA {
+            Words sums[N];
+            each<count>([&](auto step) MULL_INLINE_LAMBDA {
+                constexpr int s = First + decltype(part)::value * count + decltype(step)::value;
+                const Codes w = T::value(T::Plane::template code<s>(codes));
+                each<N>([&](auto t) MULL_INLINE_LAMBDA {
+                    sums[t] = dot_short(decltype(step)::value ? sums[t] : Words{}, w, q + 4 * (s * N + t));
+                });
+            });
+            each<N>([&](auto t) MULL_INLINE_LAMBDA { total[t] = add_short(total[t], sums[t]); });
+        });
+    } else {
+        steps<T, N, First, Last>(codes, q, total);
+    }
+}
+#else
+template <class T, int N, int First, int Last>
+MULL_INLINE void short_or_long_steps(const uint8_t* codes, const int8_t* q, I32s (&total)[N]) {
+    steps<T, N, First, Last>(codes, q, total);
+}
+#endif
+
+// Where the whole numbers of a group start: -offset·Σ x8.
+template <class T, int N>
+MULL_INLINE void begin(const int32_t* minus, I32s (&total)[N]) {
+    each<N>([&](auto t) MULL_INLINE_LAMBDA {
+        total[t] = T::offset == kNone ? ints(0) : ints(minus[t]) << (T::offset > 0 ? T::offset : 0);
+    });
+}
+
+template <int N>
+MULL_INLINE void scale_up(const I32s (&whole)[N], F32s scale, F32s (&sum)[N]) {
+    each<N>([&](auto t) MULL_INLINE_LAMBDA { sum[t] = fma(to_float(whole[t]), scale, sum[t]); });
+}
+
+// The 32 columns of block `b` of the tile, with one scale or two.
+template <class T, int N>
+MULL_INLINE void thirty_two(const uint8_t* codes, const float* scale, const Bytes8& x, int64_t b, F32s (&sum)[N]) {
+    const int8_t* q = x.q + 32 * b * N;
+    I32s whole[N];
+    if constexpr (T::group == 32) {
+        begin<T, N>(x.minus32 + b * N, whole);
+        short_or_long_steps<T, N, 0, 8>(codes, q, whole);
+        scale_up<N>(whole, load(scale), sum);
+    } else {
+        begin<T, N>(x.minus16 + 2 * b * N, whole);
+        short_or_long_steps<T, N, 0, 4>(codes, q, whole);
+        scale_up<N>(whole, load(scale), sum);
+        begin<T, N>(x.minus16 + (2 * b + 1) * N, whole);
+        short_or_long_steps<T, N, 4, 8>(codes, q, whole);
+        scale_up<N>(whole, load(scale + R), sum);
+    }
+}
+
+template <class T, int N>
+MULL_INLINE void two_hundred_fifty_six(const uint8_t* w, const Bytes8& x, int64_t s, F32s (&sum)[N]) {
+    Block<T> block;
+    block.read(w);
+    const uint8_t* codes = w + T::head + T::scales;
+    for (int b = 0; b < 8; b++)
+        thirty_two<T, N>(codes + b * T::Plane::bytes, block.scale + b * (32 / T::group) * R, x, 8 * s + b, sum);
+    if constexpr (T::mins) {
+        constexpr int pairs = T::groups / 2;
+        const int16_t* sums = (T::group == 32 ? x.sums32 : x.sums16) + s * pairs * N * 2;
+        I32s whole[N];
+        each<N>([&](auto t) MULL_INLINE_LAMBDA { whole[t] = ints(0); });
+        for (int p = 0; p < pairs; p++)
+            each<N>([&](auto t) MULL_INLINE_LAMBDA {
+                whole[t] = dot_pairs(whole[t], *(const I32s*)(block.mins + p * R), sums + 2 * (p * N + t));
+            });
+        scale_up<N>(whole, block.below, sum);
+    }
+}
+
+// 32 columns of a type of 32, whose activations have a scale for each.
+template <class T, int N>
+MULL_INLINE void block_of_32(const uint8_t* w, const Bytes8& x, int64_t b, F32s (&sum)[N]) {
+    const F32s scale = scale_of<T>(w);
+    const float* scales = x.scale + b * N;
+    if constexpr (T::mins) {
+        const F32s m = load_halves(w + 2 * R);
+        each<N>([&](auto t) MULL_INLINE_LAMBDA { sum[t] = fma(m, floats(scales[t] * -float(x.minus32[b * N + t])), sum[t]); });
+    }
+    I32s whole[N];
+    begin<T, N>(x.minus32 + b * N, whole);
+    short_or_long_steps<T, N, 0, 8>(w + T::head, x.q + 32 * b * N, whole);
+    each<N>([&](auto t) MULL_INLINE_LAMBDA { sum[t] = fma(to_float(whole[t]) * floats(scales[t]), scale, sum[t]); });
+}
+
+// One panel times a tile of N rows: R results for each.
+template <class T, int N>
+void panel_product(const uint8_t* w, int64_t cols, const uint8_t* tile, float* out, int64_t stride) {
+    const Bytes8 x(tile, cols, N, T::block);
+    F32s total[N];
+    each<N>([&](auto t) MULL_INLINE_LAMBDA { total[t] = floats(0); });
+    for (int64_t b = 0; b < cols / T::block; b++, w += T::bytes) {
+        if constexpr (T::block == 32) {
+            block_of_32<T, N>(w, x, b, total);
+        } else {
+            F32s sum[N];
+            each<N>([&](auto t) MULL_INLINE_LAMBDA { sum[t] = floats(0); });
+            two_hundred_fifty_six<T, N>(w, x, b, sum);
+            each<N>([&](auto t) MULL_INLINE_LAMBDA { total[t] = fma(sum[t], floats(x.scale[b * N + t]), total[t]); });
+        }
+    }
+    each<N>([&](auto t) MULL_INLINE_LAMBDA { store(out + t * stride, total[t]); });
+}
+
+template <int Sums, int N>
+MULL_INLINE void add_up(F32s (&total)[Sums][N]) {
+    for (int k = 1; k < Sums; k++) each<N>([&](auto t) MULL_INLINE_LAMBDA { total[0][t] += total[k][t]; });
+}
+
+// The same for weights in floating point: columns two by two, in float32. For few rows there are further sums, as one
+// alone would wait for its own last addition.
+template <int Id, int N>
+void panel_product_floats(const uint8_t* w, int64_t cols, const uint8_t* tile, float* out, int64_t stride) {
+    constexpr int sums = N == 1 ? 4 : N <= 6 ? 2 : 1;
+    const float* x = (const float*)tile;
+    F32s total[sums][N];
+    for (int k = 0; k < sums; k++) each<N>([&](auto t) MULL_INLINE_LAMBDA { total[k][t] = floats(0); });
+    for (int64_t i = 0; i < cols; i += 2 * sums)
+        each<sums>([&](auto k) MULL_INLINE_LAMBDA {
+            F32s a, b;
+            if constexpr (Id == F32) {
+                a = load((const float*)w), b = load((const float*)w + R);
+                w += 8 * R;
+            } else {
+                const I32s pairs = (I32s)load_codes(w);
+                if constexpr (Id == BF16) a = from_bits(pairs << 16), b = from_bits(pairs & int32_t(0xffff0000));
+                else halves_of_pairs(pairs, a, b);
+                w += 4 * R;
+            }
+            each<N>([&](auto t) MULL_INLINE_LAMBDA {
+                total[k][t] = fma(b, floats(x[N + t]), fma(a, floats(x[t]), total[k][t]));
+            });
+            x += 2 * N;
+        });
+    add_up<sums, N>(total);
+    each<N>([&](auto t) MULL_INLINE_LAMBDA { store(out + t * stride, total[0][t]); });
+}
+
+#ifdef MULL_PAIRS
+// The same for 16-bit weights, in products of bfloat16.
+template <int Id, int N>
+void panel_product_pairs(const uint8_t* w, int64_t cols, const uint8_t* tile, float* out, int64_t stride) {
+    constexpr int sums = N == 1 ? 4 : N <= 8 ? 2 : 1;
+    F32s total[sums][N];
+    for (int k = 0; k < sums; k++) each<N>([&](auto t) MULL_INLINE_LAMBDA { total[k][t] = floats(0); });
+    for (int64_t i = 0; i < cols; i += 2 * sums)
+        each<sums>([&](auto k) MULL_INLINE_LAMBDA {
+            I32s pairs = (I32s)load_codes(w);
+            if constexpr (Id == F16) pairs = pairs_to_bf16(pairs);
+            each<N>([&](auto t) MULL_INLINE_LAMBDA { total[k][t] = dot_bf16(total[k][t], pairs, tile + 4 * t); });
+            w += 4 * R, tile += 4 * N;
+        });
+    add_up<sums, N>(total);
+    each<N>([&](auto t) MULL_INLINE_LAMBDA { store(out + t * stride, total[0][t]); });
+}
+inline bool pairs_form(int type) { return kHasPairs && (type == F16 || type == BF16); }
+#else
+inline bool pairs_form(int) { return false; }
+#endif
+
+using PanelProduct = void (*)(const uint8_t* w, int64_t cols, const uint8_t* tile, float* out, int64_t stride);
+
+template <template <int> class Pick>
+PanelProduct for_rows(int n) {
+    switch (n) {
+        case 12: if constexpr (kMostRows >= 12) return Pick<12>::product; else return nullptr;
+        case 8: if constexpr (kMostRows >= 8) return Pick<8>::product; else return nullptr;
+        case 6: if constexpr (kMostRows >= 6) return Pick<6>::product; else return nullptr;
+        case 4: return Pick<4>::product;
+        case 3: return Pick<3>::product;
+        case 2: return Pick<2>::product;
+        default: return Pick<1>::product;
+    }
+}
+
+template <class T>
+struct Whole {
+    template <int N>
+    struct Pick { static constexpr PanelProduct product = panel_product<T, N>; };
+};
+template <int Id>
+struct Floating {
+    template <int N>
+    struct Pick { static constexpr PanelProduct product = panel_product_floats<Id, N>; };
+};
+
+#ifdef MULL_PAIRS
+template <int Id>
+struct Paired {
+    template <int N>
+    struct Pick { static constexpr PanelProduct product = panel_product_pairs<Id, N>; };
+};
+inline PanelProduct find_pairs_product(int type, int rows) {
+    return type == F16 ? for_rows<Paired<F16>::Pick>(rows) : for_rows<Paired<BF16>::Pick>(rows);
+}
+#else
+inline PanelProduct find_pairs_product(int, int) { return nullptr; }
+#endif
+
+struct FindProduct {
+    int rows;
+    PanelProduct found = nullptr;
+    template <class T>
+    void visit() { found = for_rows<Whole<T>::template Pick>(rows); }
+};
+
+// The kernel for a type and a tile's rows; null for a type without one.
+inline PanelProduct find_product(int type, int rows) {
+    FindProduct find{rows};
+    if (with_type(type, find)) return find.found;
+    if (pairs_form(type)) return find_pairs_product(type, rows);
+    switch (type) {
+        case F32: return for_rows<Floating<F32>::Pick>(rows);
+        case F16: return for_rows<Floating<F16>::Pick>(rows);
+        case BF16: return for_rows<Floating<BF16>::Pick>(rows);
+        default: return nullptr;
+    }
+}
+
+struct FindBytes {
+    int64_t cols, bytes = 0;
+    template <class T>
+    void visit() { bytes = cols % T::block ? -1 : cols / T::block * T::bytes; }
+};
+
+// Bytes of a panel, or -1 where this type and these columns cannot be packed.
+inline int64_t panel_bytes(int type, int64_t cols) {
+    FindBytes find{cols};
+    if (cols <= 0 || cols % 32) return -1;
+    if (with_type(type, find)) return find.bytes;
+    if (type == F32) return 4 * R * cols;
+    return type == F16 || type == BF16 ? 2 * R * cols : -1;
+}
+
+struct PackRows {
+    const uint8_t* weights;
+    int64_t row_bytes, cols;
+    int count;
+    uint8_t* panel;
+    template <class T>
+    void visit() { pack_rows<T>(weights, row_bytes, cols, count, panel); }
+};
+
+// Pack panel `index` of a matrix, whose rows follow one another.
+inline void pack_panel(int type, const uint8_t* weights, int64_t rows, int64_t cols, int64_t index, uint8_t* panel) {
+    const int64_t row_bytes = cols / block_weights(type) * block_bytes(type), left = rows - index * R;
+    const int count = int(left < R ? left : R);
+    PackRows pack{weights + index * R * row_bytes, row_bytes, cols, count, panel};
+    if (!with_type(type, pack)) pack_floats(pack.weights, row_bytes, count, panel);
+}
+
+inline int form_of(int type) {
+    if (block_weights(type) > 1) return block_weights(type) == 256 ? kBytes256 : kBytes32;
+    return pairs_form(type) ? kPairs : kSingles;
+}
+
+// y [m, rows], `y_stride` apart, of panels first to last - 1; x: all tiles of m rows.
+inline void multiply(int type, const uint8_t* panels, int64_t rows, int64_t cols, int64_t first, int64_t last,
+                     const uint8_t* x, int64_t m, const float* bias, float* y, int64_t y_stride) {
+    const int64_t bytes = panel_bytes(type, cols), tile_row = form_row_bytes(form_of(type), cols);
+    for (int64_t t = 0, n; t < m; t += n) {
+        n = tile_rows(m - t);
+        const PanelProduct product = find_product(type, int(n));
+        for (int64_t p = first; p < last; p++) {
+            float* out = y + t * y_stride + p * R;
+            const int64_t count = rows - p * R < R ? rows - p * R : R;
+            alignas(64) float partial[kMostRows * R];
+            const bool whole = count == R;
+            product(panels + p * bytes, cols, x + t * tile_row, whole ? out : partial, whole ? y_stride : R);
+            for (int64_t i = 0; i < n; i++) {
+                if (!whole) __builtin_memcpy(out + i * y_stride, partial + i * R, size_t(4 * count));
+                for (int64_t r = 0; bias && r < count; r++) out[i * y_stride + r] += bias[p * R + r];
+            }
+        }
+    }
+}

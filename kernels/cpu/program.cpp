@@ -1,0 +1,161 @@
+// The executor of programs (program.h).
+#include "program.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "blocks.h"
+#include "executor.h"
+#include "fault.h"
+#include "isa.h"
+
+namespace mull {
+
+Memory::Memory(int64_t bytes) : data(bytes > 0 ? (uint8_t*)std::aligned_alloc(64, size_t((bytes + 127) / 64 * 64)) : nullptr) {
+    if (bytes > 0 && !data) throw std::bad_alloc();
+}
+
+Memory::~Memory() { std::free(data); }
+
+Program::Program(const Isa& set, const mull_op* first, int64_t num_ops, const int64_t* widths, int64_t num_buffers,
+                 int64_t most)
+    : isa(set), ops(first, first + num_ops), max_tokens(most), pieces(size_t(num_ops) * kPhases) {
+    for (int64_t i = 0; i < num_buffers; i++) {
+        memory.emplace_back(new Memory(most * widths[i] * 4));
+        buffers.push_back({(float*)memory.back()->data, widths[i]});
+    }
+    int64_t row_bytes = 0, expert_bytes = 0;
+    for (const mull_op& op : ops) {
+        if (op.code == kProduct) {
+            row_bytes = std::max(row_bytes, isa.form_row_bytes(isa.form_of(int(op.a[5])), op.a[2]));
+            if (op.a[7] < 0) logits_width = op.a[6];
+        }
+        if (op.code == kExperts) expert_bytes = std::max(expert_bytes, experts_bytes(isa, op, most));
+    }
+    converted.reset(new Memory(most * row_bytes));
+    experts.reset(new Memory(expert_bytes));
+}
+
+namespace {
+
+void embed(Run& run, const mull_op& op) {
+    const Rows out = run.at(op.a[0]);
+    const uint8_t* table = (const uint8_t*)op.a[1];
+    const float factor = float(op.f[0]);
+    run.pieces(0).each(run.rows, 1, [&](int64_t t, int64_t) {
+        float* row = out.row(t);
+        const bool whole = guarded([&] { unpack_row(int(op.a[2]), table + run.step.tokens[t] * op.a[3], op.a[4], row); });
+        if (!whole) run.program.fault = true;
+        for (int64_t i = 0; i < op.a[4]; i++) row[i] *= factor;
+    });
+}
+
+void angles(Run& run, const mull_op& op) {
+    const Rows out = run.at(op.a[0]);
+    const int64_t half = op.a[1];
+    const float* frequencies = (const float*)op.a[2];
+    run.pieces(0).each(run.rows, 4, [&](int64_t first, int64_t last) {
+        for (int64_t t = first; t < last; t++)
+            for (int64_t i = 0; i < half; i++) {
+                const float angle = float(run.step.positions[t]) * frequencies[i];
+                out.row(t)[i] = std::cos(angle) * float(op.f[0]);
+                out.row(t)[half + i] = std::sin(angle) * float(op.f[0]);
+            }
+    });
+}
+
+void select(Run& run, const mull_op& op) {
+    const Rows from = run.at(op.a[0]), to = run.at(op.a[1]);
+    run.rows = run.step.num_wanted;
+    run.pieces(0).each(run.rows, 1, [&](int64_t i, int64_t) {
+        std::memcpy(to.row(i), from.row(run.step.wanted[i]), size_t(op.a[2]) * 4);
+    });
+}
+
+void norm(Run& run, const mull_op& op) {
+    const Rows from = run.at(op.a[0], op.a[1]), to = run.at(op.a[2], op.a[3]);
+    const int64_t cols = op.a[4], groups = op.a[6];
+    run.pieces(0).each(run.rows, 1, [&](int64_t t, int64_t) {
+        for (int64_t g = 0; g < groups; g++)
+            run.isa.rms_norm(from.row(t) + g * cols, (const float*)op.a[5], float(op.f[0]), cols, to.row(t) + g * cols);
+    });
+}
+
+void residual(Run& run, const mull_op& op) {
+    const Rows x = run.at(op.a[0]), y = run.at(op.a[1]);
+    const int64_t cols = op.a[2];
+    const float* weight = (const float*)op.a[3];
+    run.pieces(0).each(run.rows, 1, [&](int64_t t, int64_t) {
+        if (weight) run.isa.rms_norm(y.row(t), weight, float(op.f[1]), cols, y.row(t));
+        run.isa.add_scaled(x.row(t), y.row(t), float(op.f[0]), cols);
+    });
+}
+
+void rotate(Run& run, const mull_op& op) {
+    const Rows x = run.at(op.a[0], op.a[1]), table = run.at(op.a[4]);
+    const int64_t half = op.a[5];
+    run.pieces(0).each(run.rows, 1, [&](int64_t t, int64_t) {
+        for (int64_t h = 0; h < op.a[2]; h++)
+            run.isa.rotate(x.row(t) + h * op.a[3], table.row(t), table.row(t) + half, half, op.a[6] != 0);
+    });
+}
+
+void gate(Run& run, const mull_op& op) {
+    const Rows g = run.at(op.a[0], op.a[1]), up = run.at(op.a[2], op.a[3]), to = run.at(op.a[4]);
+    // Pieces of a row, so that one token's row is shared as well.
+    const int64_t cols = op.a[5], part = 1024, parts = (cols + part - 1) / part;
+    run.pieces(0).each(run.rows * parts, 1, [&](int64_t i, int64_t) {
+        const int64_t t = i / parts, first = i % parts * part, count = std::min(part, cols - first);
+        run.isa.gate_row(int(op.a[6]), g.row(t) + first, up.row(t) + first, count, to.row(t) + first);
+    });
+}
+
+void cap(Run& run, const mull_op& op) {
+    const Rows x = run.at(op.a[0]);
+    const int64_t cols = op.a[1], part = 8192, parts = (cols + part - 1) / part;
+    run.pieces(0).each(run.rows * parts, 1, [&](int64_t i, int64_t) {
+        const int64_t first = i % parts * part;
+        run.isa.cap_row(x.row(i / parts) + first, std::min(part, cols - first), float(op.f[0]), float(op.f[1]));
+    });
+}
+
+void execute(Run& run, const mull_op& op) {
+    switch (op.code) {
+        case kEmbed: return embed(run, op);
+        case kAngles: return angles(run, op);
+        case kSelect: return select(run, op);
+        case kNorm: return norm(run, op);
+        case kResidual: return residual(run, op);
+        case kProduct: return product(run, op);
+        case kRotate: return rotate(run, op);
+        case kAttend: return attend(run, op);
+        case kGate: return gate(run, op);
+        case kExperts: return experts(run, op);
+        case kCap: return cap(run, op);
+    }
+}
+
+}  // namespace
+
+int Program::run(const mull_step& step) {
+    if (step.num_tokens > max_tokens || step.num_wanted > max_tokens) return MULL_NO_KERNEL;
+    for (Pieces& piece : pieces) piece.reset();
+    fault = false;
+    plan_attention(step);
+    run_together([&](const Team& team) {
+        Run run{*this, isa, step, team, step.num_tokens, 0};
+        for (size_t i = 0; i < ops.size(); i++) {
+            run.index = i;
+            execute(run, ops[i]);
+            team.wait();
+        }
+    });
+    return fault ? MULL_FAULT : 0;
+}
+
+}  // namespace mull

@@ -1,0 +1,13 @@
+// All kernels of one instruction set. Included inside its namespace and target region, after its simd_*.h.
+#include "panels.h"
+#include "forms.h"
+#include "products.h"
+#include "functions.h"
+#include "rows.h"
+#include "append.h"
+#include "attention.h"
+
+constexpr Isa variant(const char* name, bool (*supported)()) {
+    return {name,      R,          supported, panel_bytes, pack_panel, form_of,    form_row_bytes, tile_rows, put_tile, multiply,
+            rms_norm,  add_scaled, rotate,    gate_row,    cap_row,    append_key, append_value,   attend,    merge};
+}
