@@ -71,6 +71,7 @@ class LLM:
         self._check_vocabulary()
         self._model = self._backend.load(_counted(self.checkpoint, progress))
         self._scratch: Cache | None = None
+        self._filled = 0  # tokens of `bench` at the scratch cache's beginning
         self._worker = Worker(self._engine())
         # Not at exit: the worker itself waits for its thread then.
         weakref.finalize(self, self._worker.stop).atexit = False
@@ -152,9 +153,12 @@ class LLM:
         self._check_ids(ids)
         if len(ids) > self.context_length:
             raise ContextExceeded(f"{len(ids)} tokens do not fit into a context of {self.context_length}")
-        return self._worker.run_exclusive(
-            lambda: run_alone(self._model, self._scratch_cache(len(ids)), list(ids), first).cpu()
-        )
+
+        def run() -> Tensor:
+            cache, self._filled = self._scratch_cache(len(ids)), 0
+            return run_alone(self._model, cache, list(ids), first).cpu()
+
+        return self._worker.run_exclusive(run)
 
     def bench(self, prompt: int, generate: int, depth: int) -> float:
         """Return the seconds for `prompt` tokens at once and `generate` one by one, after `depth` others."""
@@ -165,8 +169,10 @@ class LLM:
 
         def run() -> float:
             cache = self._scratch_cache(size)
-            if depth:
-                run_alone(self._model, cache, ids[:depth], depth - 1)
+            # The same tokens lead every run: what is cached of them stays.
+            filled, self._filled = min(self._filled, depth), depth
+            if depth > filled:
+                run_alone(self._model, cache, ids[filled:depth], depth - filled - 1, start=filled)
             started = time.perf_counter()
             if prompt:
                 run_alone(self._model, cache, ids[depth : depth + prompt], prompt - 1, start=depth)
@@ -219,7 +225,7 @@ class LLM:
     def _scratch_cache(self, size: int) -> Cache:
         """Return a cache of at least `size` slots for windows outside the schedule."""
         if self._scratch is None or self._scratch.num_blocks * BLOCK_SIZE < size:
-            self._scratch = None
+            self._scratch, self._filled = None, 0
             self._scratch = self._backend.new_cache(self._model, size)
         return self._scratch
 

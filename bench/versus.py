@@ -2,10 +2,12 @@
 
     python bench/versus.py MODEL.gguf
     python bench/versus.py --shapes llama-1b,qwen3-0.6b --types q4_k_m,q8_0 --vocab-dir ../shared/data/tokenizers
+    python bench/versus.py MODEL.gguf --cpu avx2 --llama-lib DIR
 
 Both have the same number of threads and the same type of KV cache; llama.cpp (through llama-cpp-python) decides by
-itself on flash attention and on repacking weights, with batches of 512. Only one process computes at a time, in the
-order ours, theirs, theirs, ours, …, after a pause in which the other's threads fall asleep.
+itself on flash attention and on repacking weights, with batches of 512. --cpu and --llama-lib compare kernels of one
+instruction set: DIR holds a libllama.so that was built for it. Only one process computes at a time, in the order
+ours, theirs, theirs, ours, …, after a pause in which the other's threads fall asleep.
 
 What is measured:
     prefill       a prompt's tokens in an empty cache, with the logits of the last
@@ -26,297 +28,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
-import random
-import signal
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from mull.errors import InvalidRequest, MullError, NotSupported
-
-if TYPE_CHECKING:
-    from mull.llm import LLM
+from rivals import CACHE_TYPES, INSTALL, Process, Settings
 
 PAIR = ("ours", "theirs")
-NAMES = {"ours": "mull", "theirs": "llama.cpp", "memory": "the memory test"}
-CACHE_TYPES = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
-SETTLE = 0.2  # seconds between two measurements
-BATCH = 512
-LOG_ERROR = 4  # ggml_log_level
-TEXT = "The quick brown fox jumps over the lazy dog"
-BUFFER = 1 << 30
-INSTALL = "pip install -e '.[peers]'"
 
 Samples = dict[str, dict[str, list[float]]]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What both sides are given; num_ctx in tokens."""
-
-    path: Path
-    threads: int
-    num_ctx: int
-    cache_type: str
-
-
-class Ours:
-    """mull, as its users load it."""
-
-    def __init__(self, settings: Settings) -> None:
-        import mull.llm  # not timed
-
-        self.settings = settings
-        self.mull = mull
-        # Without the option, mull caches in the type that it computes in.
-        self.chooses_cache = "cache_type" in {field.name for field in fields(mull.llm.LoadOptions)}
-        if not self.chooses_cache and settings.cache_type not in ("f16", "bf16"):
-            raise NotSupported(f"mull has no KV cache of type {settings.cache_type}", hint="--cache-type f16")
-
-    def open(self) -> float:
-        """Return the seconds from the path to the first token."""
-        settings, options = self.settings, self.mull.llm.LoadOptions
-        cache = {"cache_type": settings.cache_type} if self.chooses_cache else {}
-        started = time.perf_counter()
-        self.llm = self.mull.llm.LLM.open(
-            str(settings.path), options(num_ctx=settings.num_ctx, threads=settings.threads, **cache)
-        )
-        _reply(self.llm, 1)
-        return time.perf_counter() - started
-
-    def prefill(self, count: int) -> float:
-        """Return the seconds for `count` tokens at once."""
-        return self.llm.bench(count, 0, 0)
-
-    def decode(self, count: int, depth: int) -> float:
-        """Return the seconds for `count` tokens one by one after `depth` others."""
-        return self.llm.bench(0, count, depth)
-
-    def python_share(self) -> float | None:
-        """Return the share of a token's time outside native kernels; None if they do not tell theirs."""
-        return python_share(self.llm)
-
-    def about(self) -> str:
-        """Name the version and the KV cache."""
-        cache = self.settings.cache_type if self.chooses_cache else str(self.llm.dtype).removeprefix("torch.")
-        return f"mull {self.mull.__version__}; KV cache {cache}"
-
-    def backend(self) -> str:
-        """Say what computes."""
-        return self.llm.backend
-
-
-def _reply(llm: LLM, count: int) -> float:
-    """Return the seconds of a greedy reply of `count` tokens."""
-    from mull.chat.request import ChatRequest
-
-    options = {"temperature": 0, "num_predict": count, "ignore_eos": True}
-    started = time.perf_counter()
-    for _ in llm.chat(ChatRequest(raw=TEXT, options=options)):
-        pass
-    return time.perf_counter() - started
-
-
-def python_share(llm: LLM, count: int = 64) -> float | None:
-    """Return 1 - native / total seconds of `count` more tokens of a reply, the median of three."""
-    from mull.kernels.cpu import native
-
-    seconds: Callable[[], float] | None = getattr(native, "seconds", None)
-    if seconds is None:
-        return None
-    shares = []
-    for _ in range(3):
-        before = seconds()
-        short, between = _reply(llm, 1), seconds()
-        long, after = _reply(llm, 1 + count), seconds()
-        shares.append(1 - (after - 2 * between + before) / (long - short))
-    return statistics.median(shares)
-
-
-class Theirs:
-    """llama.cpp through its C functions."""
-
-    def __init__(self, settings: Settings) -> None:
-        try:
-            import llama_cpp as api  # not timed
-            import numpy
-        except (ImportError, OSError, RuntimeError) as error:
-            raise NotSupported(f"llama-cpp-python cannot be used: {error}", hint=INSTALL) from None
-        self.settings = settings
-        self.api, self.np = api, numpy
-        self.errors: list[str] = []
-        self.depth = 0
-
-        @api.llama_log_callback
-        def log(level: int, text: bytes, _: object) -> None:
-            if level == LOG_ERROR:
-                self.errors.append(text.decode(errors="replace").strip())
-
-        self.log = log  # C keeps the pointer only
-        api.llama_log_set(log, None)
-        api.llama_backend_init()
-
-    def open(self) -> float:
-        """Return the seconds from the path to the first token."""
-        api, settings = self.api, self.settings
-        started = time.perf_counter()
-        model = api.llama_model_load_from_file(str(settings.path).encode(), api.llama_model_default_params())
-        if not model:
-            raise NotSupported(f"llama.cpp cannot load {settings.path}: {'; '.join(self.errors[:2])}")
-        params = api.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = settings.num_ctx, BATCH, BATCH
-        params.n_threads = params.n_threads_batch = settings.threads
-        params.type_k = params.type_v = CACHE_TYPES[settings.cache_type]
-        self.context = api.llama_init_from_model(model, params)
-        if not self.context:
-            raise NotSupported(f"llama.cpp cannot run {settings.path}: {'; '.join(self.errors[:2])}")
-        self.memory = api.llama_get_memory(self.context)
-        vocabulary = api.llama_model_get_vocab(model)
-        self.size = api.llama_vocab_n_tokens(vocabulary)
-        tokens = (api.llama_token * 64)()
-        count = api.llama_tokenize(vocabulary, TEXT.encode(), len(TEXT), tokens, 64, True, False)
-        self._run(tokens[:count])
-        self.np.ctypeslib.as_array(api.llama_get_logits(self.context), (self.size,)).argmax()
-        return time.perf_counter() - started
-
-    def prefill(self, count: int) -> float:
-        """Return the seconds for `count` tokens at once."""
-        return self._timed(count, 0, BATCH)
-
-    def decode(self, count: int, depth: int) -> float:
-        """Return the seconds for `count` tokens one by one after `depth` others."""
-        return self._timed(count, depth, 1)
-
-    def _timed(self, count: int, depth: int, batch: int) -> float:
-        ids = random.Random(0).choices(range(self.size), k=depth + count)
-        if not depth or self.depth != depth:
-            self.api.llama_memory_clear(self.memory, False)
-            self._run(ids[:depth])
-            self.depth = depth
-        self.api.llama_memory_seq_rm(self.memory, 0, depth, -1)
-        started = time.perf_counter()
-        self._run(ids[depth:], batch)
-        return time.perf_counter() - started
-
-    def _run(self, ids: list[int], batch: int = BATCH) -> None:
-        api = self.api
-        for first in range(0, len(ids), batch):
-            part = ids[first : first + batch]
-            tokens = (api.llama_token * len(part))(*part)
-            status = api.llama_decode(self.context, api.llama_batch_get_one(tokens, len(part)))
-            if status:
-                raise NotSupported(f"llama_decode ended with {status}: {'; '.join(self.errors[:2])}")
-            api.llama_synchronize(self.context)
-
-    def python_share(self) -> None:
-        """Return None: there is no Python in it to speak of."""
-
-    def about(self) -> str:
-        """Name the version and the instruction sets that it was built for and finds."""
-        text = self.api.llama_print_system_info().decode()
-        flags = (part.rpartition(":")[2].split("=") for part in text.split("|") if "=" in part)
-        on = " ".join(name.strip() for name, value in flags if value.strip() == "1")
-        return f"llama.cpp of llama-cpp-python {self.api.__version__} ({on}); KV cache {self.settings.cache_type}"
-
-
-class Memory:
-    """The bandwidth of reading memory."""
-
-    def __init__(self, settings: Settings) -> None:
-        import torch
-
-        torch.set_num_threads(settings.threads)
-        self.buffer = torch.ones(BUFFER // 4)
-
-    def read(self) -> float:
-        """Return bytes per second, the best of six readings; of torch's reductions, max is the fastest."""
-        times = []
-        for _ in range(6):
-            started = time.perf_counter()
-            self.buffer.max()
-            times.append(time.perf_counter() - started)
-        return BUFFER / min(times)
-
-
-def serve(connection: Connection, side: str, settings: Settings) -> None:
-    """Answer calls of one side's methods, each a tuple (name, arguments), until the process is ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
-    try:
-        engine = {"ours": Ours, "theirs": Theirs, "memory": Memory}[side](settings)
-        connection.send((True, resident()))
-        while True:
-            name, arguments = connection.recv()
-            result = resident() if name == "resident" else getattr(engine, name)(*arguments)
-            connection.send((True, result))
-    except MullError as error:
-        connection.send((False, (error.message, error.hint)))
-
-
-def resident() -> int:
-    """Return this process's peak resident size in bytes."""
-    with open("/proc/self/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-
-
-def busy_others() -> float:
-    """Sleep until OpenMP's threads have stopped spinning, then watch: return the share of all cores in use."""
-    time.sleep(SETTLE / 2)
-    before = _ticks()
-    time.sleep(SETTLE / 2)
-    idle, total = (after - then for after, then in zip(_ticks(), before, strict=True))
-    return 1 - idle / total if total else 0.0
-
-
-def _ticks() -> tuple[int, int]:
-    """Return the idle and all ticks of the processors since the start."""
-    with open("/proc/stat", encoding="ascii") as stat:
-        ticks = [int(word) for word in stat.readline().split()[1:9]]
-    return ticks[3] + ticks[4], sum(ticks)
-
-
-class Process:
-    """A side in a fresh process; `pauses` takes how busy others were before each call."""
-
-    def __init__(self, side: str, settings: Settings, pauses: list[float]) -> None:
-        self.pauses = pauses
-        context = multiprocessing.get_context("spawn")
-        self.side = side
-        self.connection, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(other, side, settings), daemon=True)
-        self.process.start()
-        other.close()
-        self.resident_at_start = self._answer()
-
-    def call(self, name: str, *arguments: object) -> Any:
-        """Return what the side's method returns; raise the MullError that it raises."""
-        self.pauses.append(busy_others())
-        self.connection.send((name, arguments))
-        return self._answer()
-
-    def _answer(self) -> Any:
-        try:
-            good, result = self.connection.recv()
-        except EOFError:
-            raise MullError(f"the process of {NAMES[self.side]} ended unexpectedly") from None
-        if not good:
-            message, hint = result
-            raise MullError(message, hint=hint)
-        return result
-
-    def end(self) -> None:
-        """End the process; nothing happens if it has ended."""
-        self.process.kill()
-        self.process.join()
 
 
 @dataclass(frozen=True)
@@ -355,7 +82,14 @@ class Comparison:
         self.arguments = arguments
         longest = max(arguments.prompt, arguments.depth + arguments.generate, 256)
         num_ctx = -(-longest // 256) * 256
-        self.settings = Settings(model.path, arguments.threads, num_ctx, arguments.cache_type)
+        self.settings = Settings(
+            model.path,
+            arguments.threads,
+            num_ctx,
+            arguments.cache_type,
+            cpu=arguments.cpu,
+            llama_lib=arguments.llama_lib,
+        )
         generate, depth = arguments.generate, arguments.depth
         # label, method, what the warm-up passes it, what the rounds pass it
         self.tests: list[tuple[str, str, tuple[int, ...], tuple[int, ...]]] = [
@@ -367,7 +101,6 @@ class Comparison:
         self.samples: Samples = {}
         self.python: float | None = None
         self.about: list[str] = []
-        self.backend = ""
         self.pauses: list[float] = []
 
     def run(self) -> None:
@@ -377,7 +110,6 @@ class Comparison:
             stack.callback(memory.end)
             sides = self._load(stack)
             self.about = [sides[side].call("about") for side in PAIR]
-            self.backend = sides["ours"].call("backend")
             for label, method, warm_up, numbers in self.tests:
                 for side in PAIR:
                     sides[side].call(method, *warm_up)
@@ -443,7 +175,7 @@ class Comparison:
             "bytes_per_token": self.model.token_bytes,
             "cache_bytes_per_token": self.model.cache_bytes,
             "num_ctx": self.settings.num_ctx,
-            "backend": self.backend,
+            "about": self.about,
             "python_share": self.python,
             "busy_others": self.pauses,
             "samples": self.samples,
@@ -581,7 +313,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--generate", type=int, default=64)
     parser.add_argument("--depth", type=int, default=4000, help="0: do not measure decoding at a depth")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cache-type", choices=CACHE_TYPES, default="f16")
+    parser.add_argument("--cache-type", choices=CACHE_TYPES, default="f16", help="for keys and values")
+    parser.add_argument("--cpu", metavar="NAME", help="the instruction set of mull's kernels, such as avx2")
+    parser.add_argument("--llama-lib", type=Path, metavar="DIR", help="a folder with another libllama.so")
     parser.add_argument(
         "--json", metavar="FILE", help="write every sample to a file; -: to stdout, without a table"
     )
@@ -614,6 +348,8 @@ def check(arguments: argparse.Namespace) -> None:
         raise InvalidRequest("threads, prompt, generate and rounds must be above 0")
     if arguments.json and not Path(arguments.json).parent.is_dir():
         raise InvalidRequest(f"{arguments.json}: there is no such folder")
+    if arguments.llama_lib and not (arguments.llama_lib / "libllama.so").is_file():
+        raise InvalidRequest(f"{arguments.llama_lib}: there is no libllama.so")
     if not find_spec("llama_cpp"):
         raise NotSupported("llama-cpp-python is not installed", hint=INSTALL)
 

@@ -41,43 +41,54 @@ inline int64_t form_row_bytes(int form, int64_t cols) {
     return form == kPairs ? 2 * cols : Bytes8::row_bytes(cols, span_of(form));
 }
 
-// Round up to 256 entries to 8 bits: nearest, ties to even; the scale is the largest magnitude / 127. An entry that is
-// not finite makes the scale infinite or NaN, so that it comes out of the product as it would in floating point.
-inline float round_entries(const float* x, int count, int8_t* q) {
+// Round `count` entries to 8 bits: nearest, ties to even; the scale is the largest magnitude / 127. Leaves the sum of
+// every 16. An entry that is not finite makes the scale NaN, so that it comes out of the product.
+inline float round_entries(const float* x, int count, int8_t* q, int32_t* sums) {
     F32s most = floats(0), odd = floats(0);
     for (int i = 0; i < count; i += R) {
         most = larger(most, magnitude(load(x + i)));
         odd += load(x + i) * 0.0f;  // NaN where an entry is infinite or NaN: comparisons may pass over those
     }
-    const float top = largest(most);
-    const F32s inverse = floats(top > 0 ? 127.0f / top : 0.0f);
+    const float top = largest(most), not_finite = sum(odd);
+    if (not_finite != 0) {
+        __builtin_memset(q, 0, size_t(count));
+        for (int i = 0; i < count / 16; i++) sums[i] = 0;
+        return not_finite;
+    }
     // Magnitudes below 127 times the smallest normal number would overflow the inverse: they are rounded to 0.
-    const bool tiny = !(top > 1.5e-36f);
-    for (int i = 0; i < count; i += R) store_s8(q + i, to_int(tiny ? floats(0) : load(x + i) * inverse));
-    return top / 127.0f + sum(odd);
+    const F32s inverse = floats(top > 1.5e-36f ? 127.0f / top : 0.0f);
+    for (int i = 0; i < count; i += 16) {
+        F32s total = floats(0);
+        for (int j = 0; j < 16; j += R) {
+            const I32s rounded = to_int(load(x + i + j) * inverse);
+            store_s8(q + i + j, rounded);
+            total += to_float(rounded);
+        }
+        sums[i / 16] = int32_t(sum(total));
+    }
+    return top / 127.0f;
 }
 
 inline void quantize_row(const float* x, int64_t cols, int span, int row, int n, const Bytes8& out) {
     alignas(64) int8_t q[256];
-    for (int64_t s = 0; 256 * s < cols; s++) {
-        const int count = int(cols - 256 * s < 256 ? cols - 256 * s : 256);
-        for (int i = 0; i < count; i += span)
-            ((float*)out.scale)[(256 * s + i) / span * n + row] =
-                round_entries(x + 256 * s + i, count - i < span ? count - i : span, q + i);
-        for (int i = 0; i < count / 4; i++) __builtin_memcpy((int8_t*)out.q + 4 * ((64 * s + i) * n + row), q + 4 * i, 4);
-        int16_t sums[16];
-        for (int i = 0; i < count / 16; i++) {
-            int total = 0;
-            for (int j = 0; j < 16; j++) total += q[16 * i + j];
-            sums[i] = int16_t(total);
-            ((int32_t*)out.minus16)[(16 * s + i) * n + row] = -total;
-            ((int16_t*)out.sums16)[((8 * s + i / 2) * n + row) * 2 + i % 2] = int16_t(total);
+    int32_t sums[16];
+    float* scale = (float*)out.scale + row;
+    int32_t *to_q = (int32_t*)out.q + row, *minus16 = (int32_t*)out.minus16 + row, *minus32 = (int32_t*)out.minus32 + row;
+    int16_t *sums16 = (int16_t*)out.sums16 + 2 * row, *sums32 = (int16_t*)out.sums32 + 2 * row;
+    for (int64_t at = 0; at < cols; at += 256) {
+        const int count = int(cols - at < 256 ? cols - at : 256);
+        for (int i = 0; i < count; i += span, scale += n)
+            *scale = round_entries(x + at + i, count - i < span ? count - i : span, q + i, sums + i / 16);
+        for (int i = 0; i < count / 4; i++, to_q += n) __builtin_memcpy(to_q, q + 4 * i, 4);
+        for (int i = 0; i < count / 16; i++, minus16 += n) {
+            *minus16 = -sums[i];
+            sums16[(i / 2 * n) * 2 + i % 2] = int16_t(sums[i]);
         }
-        for (int i = 0; i < count / 32; i++) {
-            const int total = sums[2 * i] + sums[2 * i + 1];
-            ((int32_t*)out.minus32)[(8 * s + i) * n + row] = -total;
-            ((int16_t*)out.sums32)[((4 * s + i / 2) * n + row) * 2 + i % 2] = int16_t(total);
+        for (int i = 0; i < count / 32; i++, minus32 += n) {
+            *minus32 = -sums[2 * i] - sums[2 * i + 1];
+            sums32[(i / 2 * n) * 2 + i % 2] = int16_t(-*minus32);
         }
+        sums16 += 16 * n, sums32 += 8 * n;
     }
 }
 

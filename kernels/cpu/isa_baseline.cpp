@@ -37,10 +37,12 @@ MULL_TARGET_END
 
 namespace mull {
 static bool has_dotprod() {
-#if defined(__linux__)
+#if defined(__ARM_FEATURE_DOTPROD)
+    return true;  // the compiler was told so
+#elif defined(__linux__)
     return getauxval(AT_HWCAP) >> 20 & 1;  // HWCAP_ASIMDDP
 #else
-    return __ARM_FEATURE_DOTPROD + 0;
+    return false;
 #endif
 }
 const Isa neon = neon_dotprod::variant("neon_dotprod", has_dotprod);

@@ -2,7 +2,11 @@
 // MULL_SDOT: ARM's dot products may be used. Included inside a namespace of its own.
 
 constexpr int R = 4;          // lanes, and rows of a panel
-constexpr int kMostRows = 4;  // rows of activations in a tile: as many as leave registers for the weights
+#if defined(__aarch64__)
+constexpr int kMostRows = 8;  // rows of activations in a tile: as many as leave registers for the weights
+#else
+constexpr int kMostRows = 4;
+#endif
 constexpr int kBias = 0;      // what is added to signed codes
 
 typedef float F32s __attribute__((vector_size(16)));

@@ -15,6 +15,10 @@
 #define MULL_X86 0
 #endif
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "blocks of weights are read as little-endian numbers"
+#endif
+
 #define MULL_INLINE inline __attribute__((always_inline))
 #define MULL_INLINE_LAMBDA __attribute__((always_inline))
 
