@@ -6,6 +6,7 @@ import random
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
 
@@ -19,7 +20,7 @@ from .chat.session import Prompt, Session
 from .chat.stream import Done, Event, Progress, StreamParser, Usage
 from .chat.template import Template
 from .errors import ContextExceeded, InvalidRequest, NotSupported, TemplateError, TokenizerError
-from .kernels.device import synchronize
+from .kernels.device import available_memory, synchronize, trim_memory
 from .models.base import MAX_STEP
 from .models.cache import Cache
 from .models.checkpoint.base import Checkpoint
@@ -29,7 +30,7 @@ from .registry.target import Target, find_target
 from .runtime.backend import BLOCK_SIZE, Backend, LoadOptions
 from .runtime.blocks import BlockPool
 from .runtime.engine import Engine
-from .runtime.memory import MemoryPlan
+from .runtime.memory import RESERVE, MemoryPlan, plan_scores
 from .runtime.request import Output, Request
 from .runtime.runner import ModelRunner, run_alone
 from .runtime.sampling.sampler import Sampler
@@ -56,7 +57,15 @@ class LLM:
         self.name = name
         self.checkpoint = open_checkpoint(target.path)
         self.contents = target.contents
-        self.tokenizer = load_tokenizer(self.checkpoint)
+        self._backend = Backend(self.checkpoint, self._with_parameters(options))
+        self.config, self.threads = self._backend.config, self._backend.threads
+        # The tokenizer takes Python's time, the weights mostly that of the disk and the kernels.
+        with ThreadPoolExecutor(max_workers=1) as aside:
+            tokenizer = aside.submit(load_tokenizer, self.checkpoint)
+            self._model = self._backend.load(_counted(self.checkpoint, progress, tokenizer))
+            self.tokenizer = tokenizer.result()
+        self._check_vocabulary()
+        trim_memory()
         self.template, self._template_error = _template(self.checkpoint, self.contents, self.tokenizer)
         self.family = detect(
             self.template.source if self.template else None,
@@ -66,12 +75,10 @@ class LLM:
         )
         self.defaults = _defaults(self.checkpoint, self.contents)
         self._session = Session(self.template, self.family, self.tokenizer)
-        self._backend = Backend(self.checkpoint, self._with_parameters(options))
-        self.config, self.threads = self._backend.config, self._backend.threads
-        self._check_vocabulary()
-        self._model = self._backend.load(_counted(self.checkpoint, progress))
         self._scratch: Cache | None = None
         self._filled = 0  # tokens of `bench` at the scratch cache's beginning
+        self._score_bytes = 0  # that `bench` has already had for plain attention
+        self.attention_bytes: int | None = None
         self._worker = Worker(self._engine())
         # Not at exit: the worker itself waits for its thread then.
         weakref.finalize(self, self._worker.stop).atexit = False
@@ -160,12 +167,20 @@ class LLM:
 
         return self._worker.run_exclusive(run)
 
-    def bench(self, prompt: int, generate: int, depth: int) -> float:
-        """Return the seconds for `prompt` tokens at once and `generate` one by one, after `depth` others."""
+    def bench(self, prompt: int, generate: int, depth: int, *, flash: bool = True) -> float:
+        """Return the seconds for `prompt` tokens at once and `generate` one by one, after `depth` others.
+
+        flash=False measures plain attention instead, whose scores are all in memory at once; it raises NotSupported
+        where torch computes, and OutOfMemory. What attention worked in, besides the cache, is left in
+        `attention_bytes`; None where torch computes.
+        """
         size = depth + prompt + generate
         if size > self.context_length:
             raise ContextExceeded(f"{size} tokens do not fit into a context of {self.context_length}")
+        if not flash:
+            self._plan_scores(min(prompt or 1, MAX_STEP), size)
         ids = random.Random(0).choices(range(self.config.vocab_size), k=size)
+        program = self._model.program
 
         def run() -> float:
             cache = self._scratch_cache(size)
@@ -173,13 +188,18 @@ class LLM:
             filled, self._filled = min(self._filled, depth), depth
             if depth > filled:
                 run_alone(self._model, cache, ids[filled:depth], depth - filled - 1, start=filled)
+            if program is not None:
+                program.attention_bytes()  # of what was not measured
             started = time.perf_counter()
             if prompt:
-                run_alone(self._model, cache, ids[depth : depth + prompt], prompt - 1, start=depth)
+                part = ids[depth : depth + prompt]
+                run_alone(self._model, cache, part, prompt - 1, start=depth, flash=flash)
             for at in range(depth + prompt, size):
-                run_alone(self._model, cache, ids[at : at + 1], 0, start=at)
+                run_alone(self._model, cache, ids[at : at + 1], 0, start=at, flash=flash)
             synchronize(self._backend.device)
-            return time.perf_counter() - started
+            seconds = time.perf_counter() - started
+            self.attention_bytes = None if program is None else program.attention_bytes()
+            return seconds
 
         return self._worker.run_exclusive(run)
 
@@ -228,6 +248,17 @@ class LLM:
             self._scratch, self._filled = None, 0
             self._scratch = self._backend.new_cache(self._model, size)
         return self._scratch
+
+    def _plan_scores(self, rows: int, context: int) -> None:
+        """Raise what keeps plain attention from having all scores of `rows` tokens in memory."""
+        if self._model.program is None:
+            raise NotSupported(
+                "plain attention is there for the native CPU kernels only",
+                field="flash",
+                hint="--flash on; --device cpu and --dtype auto use the kernels",
+            )
+        free = max(available_memory(self._backend.device), self._score_bytes + RESERVE)
+        self._score_bytes = max(plan_scores(self.config, rows, context, free), self._score_bytes)
 
     def _check_vocabulary(self) -> None:
         """Raise TokenizerError if the model lacks pieces of ordinary text; it may lack markup (Gemma 3 1B)."""
@@ -304,16 +335,19 @@ class LLM:
         yield Done(usage, last.finish, tuple(ids), stream.seed)
 
 
-def _counted(checkpoint: Checkpoint, progress: Progressed) -> Callable[[int], None] | None:
-    """Turn a callback for (done, total) into one for each tensor's bytes."""
-    if progress is None:
-        return None
+def _counted(
+    checkpoint: Checkpoint, progress: Progressed, tokenizer: Future[Tokenizer]
+) -> Callable[[int], None]:
+    """Turn a callback for (done, total) into one for each tensor's bytes, which ends loading for a bad tokenizer."""
     done = 0
 
     def count(nbytes: int) -> None:
         nonlocal done
         done += nbytes
-        progress(done, checkpoint.nbytes)
+        if tokenizer.done():
+            tokenizer.result()
+        if progress is not None:
+            progress(done, checkpoint.nbytes)
 
     return count
 

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 # Column, width; negative widths align to the left.
 _COLUMNS = (
-    ("model", -30), ("size", 10), ("params", 10), ("backend", -10), ("threads", 7), ("test", 15), ("t/s", 20),
+    ("model", -30), ("size", 10), ("params", 10), ("backend", -10), ("threads", 7), ("fa", 2),
+    ("test", 15), ("t/s", 20), ("attention memory", 16),
 )  # fmt: skip
+# Columns that --flash adds.
+_OF_FLASH = ("fa", "attention memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +49,27 @@ class TestFlags:
     repetitions: Annotated[
         int, typer.Option("--repetitions", "-r", min=1, metavar="N", help="Runs of each test.")
     ] = 5
+    flash: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--flash",
+            metavar="on|off,...",
+            help="Attention tile by tile (on), or with all scores in memory (off), to compare. [default: on]",
+        ),
+    ] = None
 
     def plan(self) -> list[Test]:
-        """Return the tests in llama-bench's order; raise InvalidRequest if nothing is left to measure."""
+        """Return the tests in llama-bench's order, with both attentions of one test side by side.
+
+        Raises InvalidRequest if nothing is left to measure.
+        """
         prompts = _numbers(self.num_prompt, 512, "-p")
         generated = _numbers(self.num_gen, 128, "-n")
+        attentions = _attentions(self.flash)
         tests = []
         for depth in _numbers(self.depth, 0, "-d"):
-            tests += [Test(n, 0, depth) for n in prompts if n]
-            tests += [Test(0, n, depth) for n in generated if n]
+            tests += [Test(n, 0, depth, flash) for n in prompts if n for flash in attentions]
+            tests += [Test(0, n, depth, flash) for n in generated if n for flash in attentions]
         if not tests:
             raise InvalidRequest("-p 0 and -n 0 leave nothing to measure", field="num_prompt")
         return tests
@@ -81,6 +96,7 @@ def command(
       llm bench qwen3 -p 512,2048 -n 0
       llm bench qwen3 -p 0 -d 0,4096 -r 3 --threads 8
       llm bench pocket --json
+      llm bench qwen3 -p 1024,4096 -n 0 --flash on,off
     """
     tests = flags.plan()
     num_ctx = max(test.num_tokens + test.depth for test in tests)
@@ -88,7 +104,7 @@ def command(
     terminal = Terminal.detect(color=load_settings().color)
     with open_llm(model, load, terminal, num_ctx=num_ctx, quiet=quiet) as llm:
         facts = describe(llm)
-        table = Table(facts)
+        table = Table(facts, flash=flags.flash is not None)
         if not as_json:
             print(table.head())
         for test in tests:
@@ -104,11 +120,15 @@ def command(
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """What one line measures: `prompt` or `generate` tokens (the other is 0) after `depth` cached ones."""
+    """What one line measures: `prompt` or `generate` tokens (the other is 0) after `depth` cached ones.
+
+    flash: attention goes through the context tile by tile; else it keeps all scores in memory.
+    """
 
     prompt: int
     generate: int
     depth: int
+    flash: bool = True
 
     @property
     def num_tokens(self) -> int:
@@ -124,11 +144,12 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The times of one test's runs, in nanoseconds."""
+    """The times of one test's runs, in nanoseconds, and what attention worked in; None where that is unknown."""
 
     test: Test
     started: datetime
     samples_ns: tuple[int, ...]
+    attention_bytes: int | None = None
 
     @property
     def samples_ts(self) -> list[float]:
@@ -142,6 +163,8 @@ class Result:
             "n_prompt": self.test.prompt,
             "n_gen": self.test.generate,
             "n_depth": self.test.depth,
+            "flash": self.test.flash,
+            "attention_bytes": self.attention_bytes,
             "test_time": self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "avg_ns": int(mean(self.samples_ns)),
             "stddev_ns": int(deviation(self.samples_ns)),
@@ -157,13 +180,16 @@ def measure(llm: LLM, test: Test, repetitions: int, *, watched: bool = False) ->
     started = datetime.now(UTC)
     # One generated token warms up as well as a hundred; a prompt's shapes depend on its length.
     _note(watched, f"{test.label}: warming up")
-    llm.bench(test.prompt, min(test.generate, 1), 0)
+    llm.bench(test.prompt, min(test.generate, 1), 0, flash=test.flash)
     samples = []
+    attention = None
     for run in range(repetitions):
         _note(watched, f"{test.label}: run {run + 1} of {repetitions}")
-        samples.append(max(1, round(llm.bench(test.prompt, test.generate, test.depth) * 1e9)))
+        seconds = llm.bench(test.prompt, test.generate, test.depth, flash=test.flash)
+        samples.append(max(1, round(seconds * 1e9)))
+        attention = llm.attention_bytes
     _note(watched, "")
-    return Result(test, started, tuple(samples))
+    return Result(test, started, tuple(samples), attention)
 
 
 def describe(llm: LLM) -> dict[str, object]:
@@ -217,6 +243,15 @@ def _numbers(given: Sequence[str] | None, default: int, flag: str) -> list[int]:
     return list(_each_number(given, flag)) if given else [default]
 
 
+def _attentions(given: Sequence[str] | None) -> list[bool]:
+    """Read comma-separated `on` and `off`, also from a repeated option."""
+    words = ",".join(given).split(",") if given else ["on"]
+    for word in words:
+        if word not in ("on", "off"):
+            raise InvalidRequest(f"--flash takes on, off or on,off, not {word!r}", field="flash")
+    return [word == "on" for word in words]
+
+
 def _each_number(given: Sequence[str], flag: str) -> Iterator[int]:
     for word in ",".join(given).split(","):
         if not (word.isascii() and word.isdigit()) or len(word) > 9:
@@ -227,33 +262,43 @@ def _each_number(given: Sequence[str], flag: str) -> Iterator[int]:
 class Table:
     """llama-bench's table in Markdown; a column that is the same in all rows is as wide as it needs to be."""
 
-    def __init__(self, facts: Mapping[str, object]) -> None:
+    def __init__(self, facts: Mapping[str, object], *, flash: bool) -> None:
         size, params = facts["model_size"], facts["model_n_params"]
         assert isinstance(size, int)
         assert isinstance(params, int)
         self._same = {
             "model": str(facts["model_type"]),
-            "size": f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.2f} MiB",
+            "size": _binary(size),
             "params": f"{params / 1e9:.2f} B" if params >= 10**9 else f"{params / 1e6:.2f} M",
             "backend": str(facts["backends"]),
             "threads": str(facts["n_threads"]),
         }
-        self._widths = {name: max(abs(width), len(self._same.get(name, ""))) for name, width in _COLUMNS}
+        self._columns = [column for column in _COLUMNS if flash or column[0] not in _OF_FLASH]
+        self._widths = {name: max(abs(width), len(self._same.get(name, ""))) for name, width in self._columns}
 
     def head(self) -> str:
         """Return the column names and the rule under them."""
-        rule = (f" {'-' * (self._widths[name] - 1)}{':' if w > 0 else '-'} " for name, w in _COLUMNS)
-        return self._line({name: name for name, _ in _COLUMNS}) + "\n|" + "|".join(rule) + "|"
+        rule = (f" {'-' * (self._widths[name] - 1)}{':' if w > 0 else '-'} " for name, w in self._columns)
+        return self._line({name: name for name, _ in self._columns}) + "\n|" + "|".join(rule) + "|"
 
     def row(self, result: Result) -> str:
         """Return one test's line."""
         rates = result.samples_ts
         speed = f"{mean(rates):.2f} ± {deviation(rates):.2f}"
-        return self._line(self._same | {"test": result.test.label, "t/s": speed})
+        memory = "" if result.attention_bytes is None else _binary(result.attention_bytes)
+        own = {"fa": str(int(result.test.flash)), "test": result.test.label, "t/s": speed}
+        return self._line(self._same | own | {"attention memory": memory})
 
     def _line(self, cells: Mapping[str, str]) -> str:
-        padded = (f" {cells[n]:{'>' if w > 0 else '<'}{self._widths[n]}} " for n, w in _COLUMNS)
+        padded = (f" {cells[n]:{'>' if w > 0 else '<'}{self._widths[n]}} " for n, w in self._columns)
         return "|" + "|".join(padded) + "|"
+
+
+def _binary(nbytes: int) -> str:
+    """Return a size as llama-bench writes it."""
+    if nbytes < 2**20:
+        return f"{nbytes / 2**10:.2f} KiB"
+    return f"{nbytes / 2**30:.2f} GiB" if nbytes >= 2**30 else f"{nbytes / 2**20:.2f} MiB"
 
 
 def _note(watched: bool, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -90,6 +91,12 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     if device.type == "mps":
         torch.mps.synchronize()
+
+
+def trim_memory() -> None:
+    """Give memory that loading has used and freed back to the system, where the C library can (glibc)."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
 
 
 def set_threads(count: int) -> None:

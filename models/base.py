@@ -26,6 +26,8 @@ from .weights import Weights
 
 # Tokens that a step of a native program may have.
 MAX_STEP = 512
+# Rows of the embedding that a step may leave in memory.
+MANY_ROWS = 64
 
 
 class CausalLM:
@@ -80,7 +82,6 @@ class CausalLM:
         self._head = (
             weights.as_linear(self._embedding.table) if tied else weights.linear("lm_head", vocab, hidden)
         )
-        weights.forget("model.embed_tokens.weight")
         self._softcap = find("softcap", device=weights.device.type)
         weights.check_all_used(self.harmless)
         packer = weights.source.packer
@@ -101,14 +102,19 @@ class CausalLM:
         """Return the shape of one token's keys and values."""
         return CacheSpec(self.config.num_layers, self.config.num_kv_heads, self.config.head_dim)
 
-    def step(self, spans: Sequence[Span], cache: Cache) -> Tensor:
-        """Compute the tokens of one step; returns float32 logits of each span's last `num_logits` tokens."""
+    def step(self, spans: Sequence[Span], cache: Cache, *, flash: bool = True) -> Tensor:
+        """Compute the tokens of one step; returns float32 logits of each span's last `num_logits` tokens.
+
+        flash=False: a native program's attention keeps all its scores in memory, for comparison.
+        """
         if not isinstance(cache, NativeCache):
             return self(Batch.of(spans, cache))
         assert self.program is not None, "a native cache for a model without a native program"
         numbers, counts = flatten(spans)
         out = torch.empty(counts[-1], self.config.vocab_size)
-        self.program.run(numbers, counts, cache.table, out)
+        self.program.run(numbers, counts, cache.table, out, flash=flash)
+        if counts[0] > MANY_ROWS:
+            self._embedding.forget()
         return out
 
     def _record(self, isa: Isa) -> Program | None:

@@ -106,7 +106,7 @@ def load_model(
         dtype=placement.dtype,
         device=placement.device,
         hold=placement.hold,
-        packer=None if placement.isa is None else Packer(placement.isa, Memory()),
+        packer=None if placement.isa is None else Packer(placement.isa, Memory(), checkpoint.forget),
         progress=progress,
     )
     with torch.inference_mode():

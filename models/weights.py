@@ -92,19 +92,12 @@ class Weights:
         """Load the matrix `name`.weight [num_out, num_in], and `name`.bias if there is one."""
         weight = self.stored(f"{name}.weight", (num_out, num_in))
         bias = self.tensor(f"{name}.bias", (num_out,)) if self.has(f"{name}.bias") else None
-        linear = self.as_linear(weight, bias)
-        self.forget(f"{name}.weight")
-        return linear
+        return self.as_linear(weight, bias)
 
     def as_linear(self, weight: QTensor, bias: Tensor | None = None) -> Linear:
         """Put a loaded matrix [out, in] to use."""
         source = self.source
         return Linear(weight, bias, source.dtype, hold=source.hold, packer=source.packer)
-
-    def forget(self, name: str) -> None:
-        """Let go of the file's pages of a tensor that was packed; they come back if they are read again."""
-        if self.source.packer is not None:
-            self.source.checkpoint.forget(self._file_name(name))
 
     def experts(self, name: str, count: int, num_out: int, num_in: int) -> list[Linear]:
         """Load one matrix per expert: `experts.{name}` stacked [count, out, in], or `experts.{i}.{name}` apart."""
@@ -112,13 +105,11 @@ class Weights:
             return [self.linear(f"experts.{index}.{name}", num_out, num_in) for index in range(count)]
         stacked = self.stored(f"experts.{name}.weight", (count, num_out, num_in))
         parts = [stacked.rows(i, i + 1).parts[0].reshape(num_out, -1) for i in range(count)]
-        experts = [self.as_linear(QTensor((part,), stacked.dtype, (num_out, num_in))) for part in parts]
-        self.forget(f"experts.{name}.weight")
-        return experts
+        return [self.as_linear(QTensor((part,), stacked.dtype, (num_out, num_in))) for part in parts]
 
     def embedding(self, name: str, rows: int, columns: int) -> Embedding:
         """Load the table `name`.weight [rows, columns], of which rows are read as they are asked for."""
-        return Embedding(self.stored(f"{name}.weight", (rows, columns)))
+        return Embedding(self.stored(f"{name}.weight", (rows, columns)), self.source.checkpoint.forget)
 
     def check_all_used(self, ignored: Iterable[str] = ()) -> None:
         """Raise UnexpectedTensor for tensors that nothing asked for, unless their names hold one of `ignored`."""

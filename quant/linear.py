@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,13 +12,20 @@ from ..kernels.cpu import native
 from ..kernels.dispatch import find
 from .qtensor import QTensor
 
+# Weights packed before their pages are let go, divided by the rows of a panel.
+_PACKED_AT_ONCE = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Packer:
-    """Packs matrices for one instruction set, into memory that they share."""
+    """Packs matrices for one instruction set, into memory that they share.
+
+    forget: called with what has been packed, so that its pages of the file need not stay.
+    """
 
     isa: native.Isa
     memory: native.Memory
+    forget: Callable[[Tensor], None]
 
     def pack(self, weight: QTensor) -> native.Packed | None:
         """Return a matrix as native kernels read it, types without kernels in bfloat16; None if its columns are odd.
@@ -26,13 +34,18 @@ class Packer:
         """
         if weight.shape[-1] % native.COLUMNS:
             return None
-        shape = (weight.shape[0], weight.shape[1])
-        if native.packed_bytes(self.isa, weight.dtype.name, *shape) is not None:
-            return native.Packed(
-                self.isa, weight.dtype.name, weight.parts[0].contiguous(), shape, self.memory
-            )
-        halves = weight.dequantize(torch.bfloat16).contiguous()
-        return native.Packed(self.isa, "bf16", halves, shape, self.memory)
+        if native.packed_bytes(self.isa, weight.dtype.name, *weight.shape) is None:
+            name, stored = "bf16", weight.dequantize(torch.bfloat16).contiguous()
+        else:
+            name, stored = weight.dtype.name, weight.parts[0].contiguous()
+        rows, cols = weight.shape
+        packed = native.Packed(self.isa, name, (rows, cols), self.memory)
+        step = max(1, _PACKED_AT_ONCE // cols) * packed.ROWS
+        for first in range(0, rows, step):
+            part = stored[first : first + step]
+            packed.fill(first, part)
+            self.forget(part)
+        return packed
 
 
 class Linear:
@@ -76,9 +89,14 @@ class Linear:
 class Embedding:
     """Rows of a table, dequantized as they are asked for."""
 
-    def __init__(self, table: QTensor) -> None:
+    def __init__(self, table: QTensor, forget: Callable[[Tensor], None]) -> None:
         self.table = table
+        self._forget = forget
 
     def __call__(self, token_ids: Tensor) -> Tensor:
         """Return the rows of token_ids [T] as float32 [T, hidden]."""
         return self.table.take(token_ids).dequantize(torch.float32)
+
+    def forget(self) -> None:
+        """Let go of the pages of the file that rows were read from."""
+        self._forget(self.table.parts[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from .blocks import BlockPool
@@ -74,8 +75,9 @@ class Engine:
         step = self.scheduler.schedule()
         if not step.items:
             return []
-        logits = self.runner.run(step)
-        tokens = self.sampler.sample(logits, step)
+        with torch.inference_mode():
+            logits = self.runner.run(step)
+            tokens = self.sampler.sample(logits, step)
         return self.scheduler.commit(step, tokens)
 
     def reset(self) -> None:

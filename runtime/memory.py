@@ -94,5 +94,18 @@ def plan_memory(
     )
 
 
+def plan_scores(config: ModelConfig, rows: int, context: int, free: int) -> int:
+    """Return the bytes of all scores of `rows` tokens, as plain attention keeps them; raises OutOfMemory."""
+    nbytes = 4 * config.num_heads * rows * context
+    left = max(0, free - RESERVE)
+    if nbytes > left:
+        raise OutOfMemory(
+            f"plain attention over {context} tokens needs {_gigabytes(nbytes)} for its scores, and "
+            f"{_gigabytes(left)} are free",
+            hint="a shorter prompt, or --flash on",
+        )
+    return nbytes
+
+
 def _gigabytes(nbytes: int) -> str:
     return f"{nbytes / 1e9:.1f} GB"

@@ -39,9 +39,10 @@ struct Matrix {
 struct AttendPlan {
     std::vector<int64_t> first_item;  // of each sequence, and the total
     std::vector<int> parts;           // of each sequence's context
-    bool divided = false;
-    std::unique_ptr<Memory> partial;  // what threads and parts found
-    int64_t partial_bytes = 0;
+    bool divided = false, plain = false;
+    std::vector<int64_t> first_score;  // of each sequence, if plain
+    std::unique_ptr<Memory> partial;   // what threads and parts found; all scores, if plain
+    int64_t partial_bytes = 0, most_bytes = 0;
 };
 
 struct Program {

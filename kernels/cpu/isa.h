@@ -9,8 +9,21 @@ namespace mull {
 // How activations are laid out for a type of weights (forms.h).
 enum Form { kBytes256, kBytes32, kSingles, kPairs };
 
+// Numbers whose maximum run_maxima takes.
+constexpr int kRun = 64;
+
 // Activations of gated networks.
 enum Kind { kSilu, kGelu };
+
+// A tile of rows of queries, of any heads that share kv_head, for attention that keeps its scores (plain.h).
+struct PlainRows {
+    int kv_head, n;
+    const float* queries[kMaxQueries];
+    int32_t positions[kMaxQueries];  // in order
+    float sinks[kMaxQueries];        // one more logit in a row's denominator; -infinity: none
+    float* out[kMaxQueries];
+    float* scores;
+};
 
 struct Isa {
     const char* name;
@@ -32,6 +45,7 @@ struct Isa {
     void (*add_scaled)(float* x, const float* y, float factor, int64_t cols);
     void (*rotate)(float* x, const float* cosines, const float* sines, int64_t half, bool interleaved);
     void (*gate_row)(int kind, const float* gate, const float* up, int64_t cols, float* out);
+    void (*run_maxima)(const float* x, int64_t count, float* out);
     void (*cap_row)(float* x, int64_t cols, float factor, float cap);
 
     // attention.h
@@ -40,6 +54,11 @@ struct Isa {
     void (*attend)(const Attention& attention, int kv_head, const float* const* queries, const int32_t* positions, int n,
                    int64_t first_key, int64_t last_key, float* acc, float* largest, float* sums);
     void (*merge)(const AttentionParts& parts, float* out);
+
+    // plain.h: scores, then weights in their place, then the sums of values
+    void (*plain_scores)(const Attention& attention, const PlainRows& rows);
+    void (*plain_weights)(const Attention& attention, const PlainRows& rows);
+    void (*plain_values)(const Attention& attention, const PlainRows& rows);
 };
 
 extern const Isa avx512, avx_vnni, avx2, neon, baseline;

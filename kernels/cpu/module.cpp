@@ -102,6 +102,13 @@ PyObject* unpack(PyObject*, PyObject* const* args, Py_ssize_t given) {
     return PyLong_FromLong(mull_unpack(int(n[0]), (const void*)n[1], n[2], n[3], (float*)n[4]));
 }
 
+// largest(isa, x, count, k, places, values)
+PyObject* largest(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    long long n[6];
+    if (!read(args, given, 6, n)) return nullptr;
+    return PyLong_FromLong(mull_largest(int(n[0]), (const float*)n[1], n[2], n[3], (int64_t*)n[4], (float*)n[5]));
+}
+
 // cache_bytes(isa, type, head_dim)
 PyObject* cache_bytes(PyObject*, PyObject* const* args, Py_ssize_t given) {
     long long n[3];
@@ -122,20 +129,20 @@ PyObject* program(PyObject*, PyObject* args) {
     return PyLong_FromVoidPtr(made);
 }
 
-// run(program, numbers, num_tokens, num_sequences, num_wanted, cache, logits); numbers are 32-bit: the tokens, their
+// run(program, numbers, num_tokens, num_sequences, num_wanted, cache, logits, plain); numbers are 32-bit: the tokens, their
 // positions, four for each sequence, the wanted rows, the blocks
 PyObject* run(PyObject*, PyObject* const* args, Py_ssize_t given) {
-    long long n[6];
+    long long n[7];
     Py_buffer numbers;
-    if (given != 7 || !read(args + 2, 5, 5, n + 1) || PyObject_GetBuffer(args[1], &numbers, PyBUF_SIMPLE)) {
-        if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "7 arguments");
+    if (given != 8 || !read(args + 2, 6, 6, n + 1) || PyObject_GetBuffer(args[1], &numbers, PyBUF_SIMPLE)) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "8 arguments");
         return nullptr;
     }
     void* const handle = PyLong_AsVoidPtr(args[0]);
     int result = MULL_NO_KERNEL;
     if (numbers.len >= 4 * (2 * n[1] + 4 * n[2] + n[3])) {
         mull_step step = {int32_t(n[1]), int32_t(n[2]), int32_t(n[3]), (const int32_t*)numbers.buf, nullptr, nullptr,
-                          nullptr, nullptr, (const mull_cache*)n[4], (float*)n[5]};
+                          nullptr, nullptr, (const mull_cache*)n[4], (float*)n[5], int32_t(n[6])};
         step.positions = step.tokens + n[1];
         step.sequences = step.positions + n[1];
         step.wanted = step.sequences + 4 * n[2];
@@ -146,6 +153,13 @@ PyObject* run(PyObject*, PyObject* const* args, Py_ssize_t given) {
     }
     PyBuffer_Release(&numbers);
     return PyLong_FromLong(result);
+}
+
+// attention_bytes(program)
+PyObject* attention_bytes(PyObject*, PyObject* handle) {
+    void* const made = PyLong_AsVoidPtr(handle);
+    if (PyErr_Occurred()) return nullptr;
+    return PyLong_FromLongLong(mull_attention_bytes(made));
 }
 
 // free(program)
@@ -172,9 +186,11 @@ PyMethodDef methods[] = {
     fast("pack", pack, "Pack a stored matrix."),
     fast("multiply", multiply, "Multiply by a packed matrix."),
     fast("unpack", unpack, "Dequantize stored rows."),
+    fast("largest", largest, "Find the k largest numbers."),
     fast("cache_bytes", cache_bytes, "Bytes of 16 slots of one head, or -1."),
     {"program", program, METH_VARARGS, "Make a program."},
     fast("run", run, "Run a step."),
+    {"attention_bytes", attention_bytes, METH_O, "The most bytes that attention worked in since the last call."},
     {"free", free_program, METH_O, "Free a program."},
     {nullptr, nullptr, 0, nullptr},
 };

@@ -3,10 +3,16 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
+#include <functional>
 #include <memory>
 #include <new>
+#include <utility>
+#include <vector>
+#include <utility>
 
 #include "blocks.h"
 #include "executor.h"
@@ -40,6 +46,31 @@ struct Stopwatch {
 };
 
 const Isa* find_isa(int isa) { return isa >= 0 && isa < kNumIsas ? kIsas[isa] : nullptr; }
+
+// Only runs whose maximum is among the k largest maxima can hold one of the k largest numbers.
+void find_largest(const Isa& set, const float* x, int64_t count, int64_t k, int64_t* places, float* values) {
+    std::vector<float> maxima(size_t((count + kRun - 1) / kRun));
+    set.run_maxima(x, count, maxima.data());
+    const auto nan = std::find_if(maxima.begin(), maxima.end(), [](float top) { return top != top; });
+    if (nan != maxima.end()) {
+        std::fill(values, values + k, *nan), std::fill(places, places + k, 0);
+        return;
+    }
+    float least = -INFINITY;
+    if (k <= int64_t(maxima.size())) {
+        std::vector<float> sorted = maxima;
+        std::nth_element(sorted.begin(), sorted.begin() + (k - 1), sorted.end(), std::greater<float>());
+        least = sorted[size_t(k - 1)];
+    }
+    std::vector<std::pair<float, int64_t>> found;
+    for (int64_t run = 0; run < int64_t(maxima.size()); run++) {
+        if (maxima[size_t(run)] < least) continue;
+        for (int64_t i = run * kRun; i < std::min(count, (run + 1) * kRun); i++)
+            if (x[i] >= least) found.emplace_back(-x[i], i);
+    }
+    std::partial_sort(found.begin(), found.begin() + k, found.end());
+    for (int64_t i = 0; i < k; i++) values[i] = -found[size_t(i)].first, places[i] = found[size_t(i)].second;
+}
 
 bool lacks_grid(int type) { return (type == IQ2_XS && !grid_iq2_xs) || (type == IQ3_S && !grid_iq3_s); }
 
@@ -127,6 +158,18 @@ int mull_unpack(int type, const void* weights, int64_t rows, int64_t cols, float
     return whole ? 0 : MULL_FAULT;
 }
 
+int mull_largest(int isa, const float* x, int64_t count, int64_t k, int64_t* places, float* values) {
+    const Isa* set = find_isa(isa);
+    if (!set || count < 1 || k < 1) return MULL_NO_KERNEL;
+    Stopwatch watch;
+    try {
+        find_largest(*set, x, count, std::min(k, count), places, values);
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return MULL_NO_MEMORY;
+    }
+}
+
 int64_t mull_cache_bytes(int isa, int type, int64_t head_dim) {
     const Isa* set = find_isa(isa);
     const int64_t bytes = set && head_dim > 0 && head_dim <= kMaxHeadDim ? cache_bytes(type, int(head_dim)) : -1;
@@ -151,6 +194,10 @@ int mull_run(void* program, const mull_step* step) {
     } catch (const std::bad_alloc&) {
         return MULL_NO_MEMORY;
     }
+}
+
+int64_t mull_attention_bytes(void* program) {
+    return std::exchange(((Program*)program)->plan.most_bytes, 0);
 }
 
 void mull_free(void* program) { delete (Program*)program; }

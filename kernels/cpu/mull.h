@@ -30,6 +30,9 @@ int mull_pack(int isa, int type, const void* weights, int64_t rows, int64_t cols
 int mull_multiply(int isa, int type, const void* packed, int64_t rows, int64_t cols, const float* x, int64_t m, float* y);
 // Dequantize stored rows that follow one another.
 int mull_unpack(int type, const void* weights, int64_t rows, int64_t cols, float* out);
+// The k largest of x [count] and where they are, the largest first, of equal ones the first; k of them, or count.
+// If any is NaN, so are all values.
+int mull_largest(int isa, const float* x, int64_t count, int64_t k, int64_t* places, float* values);
 
 // Bytes of 16 slots of one key or value head, or MULL_NO_KERNEL.
 int64_t mull_cache_bytes(int isa, int type, int64_t head_dim);
@@ -54,11 +57,14 @@ typedef struct {
     const int32_t *tokens, *positions, *sequences, *wanted, *blocks;
     const mull_cache* cache;
     float* logits;
+    int32_t plain;  // attention keeps all its scores, as textbooks have it: for comparison
 } mull_step;
 
 // A program over float buffers [max_tokens, width]; null where memory is out or an operation is unknown.
 void* mull_program(int isa, const mull_op* ops, int64_t num_ops, const int64_t* widths, int64_t num_buffers,
                    int64_t max_tokens);
 int mull_run(void* program, const mull_step* step);
+// The most bytes that attention worked in since this was last asked.
+int64_t mull_attention_bytes(void* program);
 void mull_free(void* program);
 }

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CorruptFile, InvalidRequest, NotSupported, OutOfMemory
+from ..dispatch import kernel
 
 try:
     from . import _native
@@ -120,10 +121,13 @@ def _release(regions: list[tuple[int, int]]) -> None:
 
 
 class Packed:
-    """A matrix [rows, cols] as one instruction set's products read it."""
+    """A matrix [rows, cols] as one instruction set's products read it; `fill` packs its rows."""
 
-    def __init__(self, isa: Isa, dtype: str, weight: Tensor, shape: tuple[int, int], memory: Memory) -> None:
-        """Pack a stored matrix, contiguous; raises NotSupported, OutOfMemory, CorruptFile for a truncated file."""
+    # Every panel holds a divisor of as many rows.
+    ROWS: Final = 16
+
+    def __init__(self, isa: Isa, dtype: str, shape: tuple[int, int], memory: Memory) -> None:
+        """Take the memory; raises NotSupported for a type or shape without kernels, OutOfMemory."""
         self.isa, self.dtype, self.shape = isa, dtype, shape
         self.type = TYPES[dtype]
         self._memory = memory
@@ -132,7 +136,12 @@ class Packed:
         if size is None:
             raise NotSupported(f"a {dtype} matrix of {list(shape)} has no native kernel")
         self.address = memory.take(size)
-        check(_native.pack(isa.index, self.type, weight.data_ptr(), *shape, self.address))
+
+    def fill(self, first: int, weight: Tensor) -> None:
+        """Pack stored rows, contiguous, of which the first is a multiple of ROWS; raises CorruptFile for a cut file."""
+        rows, cols = len(weight), self.shape[1]
+        before = _native.packed_bytes(self.isa.index, self.type, first, cols) if first else 0
+        check(_native.pack(self.isa.index, self.type, weight.data_ptr(), rows, cols, self.address + before))
 
     def multiply(self, x: Tensor) -> Tensor:
         """Multiply x [m, cols]; returns float32 [m, rows]."""
@@ -168,6 +177,16 @@ def cache_bytes(isa: Isa, dtype: str, head_dim: int) -> int | None:
     return None if size < 0 else size
 
 
+def highest(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Find the `count` largest of x [n], or all (kernels/reference.py)."""
+    x = x.float().contiguous()
+    count = min(count, len(x))
+    places, values = torch.empty(count, dtype=torch.long), torch.empty(count)
+    if count:
+        check(_native.largest(_BEST, x.data_ptr(), len(x), count, places.data_ptr(), values.data_ptr()))
+    return places, values
+
+
 def check(result: int) -> None:
     """Raise what a kernel's return value stands for."""
     if result == _NO_MEMORY:
@@ -187,3 +206,8 @@ def _load_grid(dtype: str) -> None:
     quant.init_grid()
     _grids[dtype] = np.ascontiguousarray(quant.grid.reshape(-1), dtype=np.uint8)
     _native.set_grid(TYPES[dtype], _grids[dtype].ctypes.data)
+
+
+if instruction_sets():
+    _BEST: Final = instruction_sets()[0].index
+    kernel("highest", device="cpu")(highest)

@@ -1,4 +1,5 @@
-// Attention in programs: append the step's keys and values, attend in parts, merge the parts of long contexts.
+// Attention in programs: append the step's keys and values, attend in parts, merge the parts of long contexts; or,
+// to compare, keep all scores of all heads in memory.
 #include <algorithm>
 #include <cmath>
 
@@ -11,6 +12,8 @@ namespace {
 // Keys below which a context is not worth dividing.
 constexpr int64_t kLeastPart = 256;
 constexpr int kSequenceInts = 4;
+// Rows of scores are whole tiles of this many keys (plain.h).
+constexpr int64_t kScoreTile = 64;
 
 struct Span {
     int64_t first_row, count, before;
@@ -77,13 +80,13 @@ int64_t item_floats(int64_t head_dim) { return kMaxQueries * (head_dim + 2); }
 
 struct Item {
     Span span;
-    int64_t kv_head, first_query, num_queries, part, parts;
+    int64_t sequence, kv_head, first_query, num_queries, part, parts;
 };
 
 Item item_of(const Run& run, const AttendPlan& plan, int64_t index, int64_t group) {
     int64_t s = 0;
     while (plan.first_item[size_t(s) + 1] <= index) s++;
-    Item item{span_of(run.step, s), 0, 0, 0, 0, plan.parts[size_t(s)]};
+    Item item{span_of(run.step, s), s, 0, 0, 0, 0, plan.parts[size_t(s)]};
     index -= plan.first_item[size_t(s)];
     const int64_t tiles = tiles_of(item.span, group);
     item.part = index % item.parts, index /= item.parts;
@@ -124,6 +127,41 @@ void finish(const Run& run, const Shape& shape, const Item& item, const float* f
     }
 }
 
+int64_t score_cols(const Span& span) { return (span.context() + kScoreTile - 1) / kScoreTile * kScoreTile; }
+
+PlainRows plain_rows(const Run& run, const Shape& shape, const Item& item) {
+    const int64_t group = shape.group(), first_row = item.kv_head * item.span.count * group + item.first_query;
+    PlainRows rows = {};
+    rows.kv_head = int(item.kv_head), rows.n = int(item.num_queries);
+    rows.scores = (float*)run.program.plan.partial->data + run.program.plan.first_score[size_t(item.sequence)] +
+                  first_row * score_cols(item.span);
+    for (int64_t i = 0; i < item.num_queries; i++) {
+        const int64_t token = (item.first_query + i) / group, head = item.kv_head * group + (item.first_query + i) % group;
+        rows.queries[i] = shape.q.row(item.span.first_row + token) + head * shape.head_dim;
+        rows.out[i] = shape.out.row(item.span.first_row + token) + head * shape.head_dim;
+        rows.positions[i] = int32_t(item.span.before + token);
+        rows.sinks[i] = shape.sinks ? shape.sinks[head] : -INFINITY;
+    }
+    return rows;
+}
+
+// All scores, then all weights, then all sums of values.
+void attend_plainly(Run& run, const Shape& shape) {
+    const auto each_tile = [&](int phase, void (*kernel)(const Attention&, const PlainRows&)) {
+        run.pieces(phase).each(run.program.plan.first_item.back(), 1, [&](int64_t index, int64_t) {
+            const Item item = item_of(run, run.program.plan, index, shape.group());
+            Attention attention = shape.attention;
+            attention.blocks = item.span.blocks;
+            kernel(attention, plain_rows(run, shape, item));
+        });
+    };
+    each_tile(0, run.isa.plain_scores);
+    run.team.wait();
+    each_tile(1, run.isa.plain_weights);
+    run.team.wait();
+    each_tile(2, run.isa.plain_values);
+}
+
 }  // namespace
 
 void attend(Run& run, const mull_op& op) {
@@ -131,6 +169,7 @@ void attend(Run& run, const mull_op& op) {
     AttendPlan& plan = run.program.plan;
     append(run, shape);
     run.team.wait();
+    if (plan.plain) return attend_plainly(run, shape);
     const int64_t total = plan.first_item.back(), floats = item_floats(shape.head_dim);
     float* partial = (float*)plan.partial->data;
     run.pieces(0).each(total, 1, [&](int64_t index, int64_t) {
@@ -153,6 +192,7 @@ void Program::plan_attention(const mull_step& step) {
     const int64_t group = first->a[7] / first->a[8], kv_heads = first->a[8], dim = first->a[9];
     const int threads = num_threads();
     plan.first_item.assign(1, 0);
+    plan.first_score.assign(1, 0);
     plan.parts.clear();
     plan.divided = false;
     int64_t whole = 0;
@@ -160,17 +200,23 @@ void Program::plan_attention(const mull_step& step) {
     for (int64_t s = 0; s < step.num_sequences; s++) {
         const Span span = span_of(step, s);
         const int64_t wanted = (4 * threads + whole - 1) / std::max<int64_t>(1, whole);
-        const int64_t parts = std::max<int64_t>(1, std::min(wanted, span.context() / kLeastPart));
+        const int64_t parts = step.plain ? 1 : std::max<int64_t>(1, std::min(wanted, span.context() / kLeastPart));
         plan.parts.push_back(int(parts));
         plan.divided |= parts > 1;
         plan.first_item.push_back(plan.first_item.back() + kv_heads * tiles_of(span, group) * parts);
+        plan.first_score.push_back(plan.first_score.back() + first->a[7] * span.count * score_cols(span));
     }
-    const int64_t bytes = ((plan.divided ? plan.first_item.back() : 0) + threads) * item_floats(dim) * 4;
-    if (!plan.partial || plan.partial_bytes < bytes) {
+    const int64_t findings = (plan.divided ? plan.first_item.back() : 0) + threads;
+    const int64_t bytes = (step.plain ? plan.first_score.back() : findings * item_floats(dim)) * 4;
+    // Scores take much: nothing else keeps their memory.
+    if (!plan.partial || plan.partial_bytes < bytes || plan.plain != bool(step.plain)) {
         plan.partial.reset();
+        plan.partial_bytes = 0;
         plan.partial.reset(new Memory(bytes));
         plan.partial_bytes = bytes;
     }
+    plan.plain = step.plain;
+    plan.most_bytes = std::max(plan.most_bytes, bytes);
 }
 
 }  // namespace mull

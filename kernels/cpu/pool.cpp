@@ -2,11 +2,8 @@
 #include "pool.h"
 
 #include <pthread.h>
-#include <sched.h>
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -15,8 +12,8 @@ namespace {
 
 // A few hundred microseconds: longer than most gaps between the steps of a reply.
 constexpr int kSpins = 20000;
-// Past this a thread that is waited for has probably lost its core to another process.
-constexpr int kSpinsAtBarrier = 4000;
+// Some tens of microseconds: past this a thread that is waited for has probably lost its core to another process.
+constexpr int kSpinsAtBarrier = 8000;
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -34,7 +31,6 @@ struct Pool {
     std::condition_variable wake;
     std::vector<std::thread> workers;
     std::atomic<uint64_t> job{0};
-    std::atomic<int> busy{0};
     std::atomic<bool> stopping{false};
     Barrier barrier;
     const Body* body = nullptr;
@@ -65,7 +61,7 @@ struct Pool {
             if (stopping) return;
             seen = job;
             (*body)(Team{thread, count, &barrier});
-            busy.fetch_sub(1, std::memory_order_release);
+            barrier.wait(count);
         }
     }
 
@@ -74,7 +70,6 @@ struct Pool {
         body = &function;
         const int others = int(workers.size());
         if (others) {
-            busy = others;
             {
                 std::lock_guard<std::mutex> lock(asleep);
                 job.fetch_add(1, std::memory_order_release);
@@ -82,10 +77,7 @@ struct Pool {
             wake.notify_all();
         }
         function(Team{0, others + 1, &barrier});
-        for (int spins = 0; busy.load(std::memory_order_acquire);) {
-            pause();
-            if (++spins > kSpinsAtBarrier) sched_yield();
-        }
+        if (others) barrier.wait(others + 1);
     }
 };
 
@@ -101,13 +93,22 @@ void Barrier::wait(int count) {
     const uint32_t round = round_.load(std::memory_order_acquire);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) == count - 1) {
         arrived_.store(0, std::memory_order_relaxed);
-        round_.store(round + 1, std::memory_order_release);
+        round_.store(round + 1);
+        // A thread that is about to sleep counts itself first, then looks at the round once more.
+        if (sleepers_.load()) {
+            std::lock_guard<std::mutex> lock(mutex_);
+            wake_.notify_all();
+        }
         return;
     }
-    for (int spins = 0; round_.load(std::memory_order_acquire) == round;) {
+    for (int spins = 0; spins < kSpinsAtBarrier; spins++) {
+        if (round_.load(std::memory_order_acquire) != round) return;
         pause();
-        if (++spins > kSpinsAtBarrier) sched_yield();
     }
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleepers_.fetch_add(1);
+    wake_.wait(lock, [&] { return round_.load() != round; });
+    sleepers_.fetch_sub(1);
 }
 
 void run_together(const std::function<void(const Team&)>& body) { pool->run(body); }

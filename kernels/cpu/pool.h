@@ -1,19 +1,24 @@
 // Threads that compute together: every one runs the same function, meeting at barriers.
 #pragma once
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 
 namespace mull {
 
-// Where threads wait for each other; spins, then lets others run.
+// Where threads wait for each other. They spin, then sleep: on a busy machine the core that a sleeper leaves is the
+// one that whoever it waits for can go on with.
 class Barrier {
   public:
     void wait(int count);
 
   private:
-    std::atomic<int> arrived_{0};
+    std::atomic<int> arrived_{0}, sleepers_{0};
     std::atomic<uint32_t> round_{0};
+    std::mutex mutex_;
+    std::condition_variable wake_;
 };
 
 // One thread's view of the job.

@@ -224,15 +224,26 @@ class Program:
         weakref.finalize(self, _native.free, self._handle)
 
     def run(
-        self, numbers: array[int], counts: tuple[int, int, int], cache: CacheTable, logits: Tensor
+        self,
+        numbers: array[int],
+        counts: tuple[int, int, int],
+        cache: CacheTable,
+        logits: Tensor,
+        *,
+        flash: bool = True,
     ) -> None:
         """Run a step; logits: float32 [wanted, vocab], filled.
 
         numbers, of 32 bits: the tokens, their positions, four for each sequence (first row, rows, tokens before
         them, where its blocks begin), the wanted rows, the blocks; counts: tokens, sequences, wanted rows.
+        flash=False: attention keeps all its scores in memory, as textbooks have it.
         Raises OutOfMemory, and CorruptFile if the model's file was cut short.
         """
-        check(_native.run(self._handle, numbers, *counts, cache.address, logits.data_ptr()))
+        check(_native.run(self._handle, numbers, *counts, cache.address, logits.data_ptr(), not flash))
+
+    def attention_bytes(self) -> int:
+        """Return the most bytes that attention worked in since this was last asked."""
+        return _native.attention_bytes(self._handle)
 
 
 class CacheTable:

@@ -32,6 +32,23 @@ inline void gate_row(int kind, const float* gate, const float* up, int64_t cols,
     }
 }
 
+// The largest of every kRun numbers, the last run being shorter; NaN where one of them is.
+inline void run_maxima(const float* x, int64_t count, float* out) {
+    for (int64_t first = 0; first < count; first += kRun) {
+        const int64_t length = count - first < kRun ? count - first : kRun;
+        F32s most = floats(-INFINITY), odd = floats(0);
+        int64_t i = first;
+        for (; i + R <= first + length; i += R) {
+            const F32s now = load(x + i);
+            most = larger(most, now);
+            odd += choose((I32s)(now != now), now, floats(0));
+        }
+        float top = largest(most) + sum(odd);
+        for (; i < first + length; i++) top = x[i] > top || x[i] != x[i] ? x[i] : top;
+        *out++ = top;
+    }
+}
+
 // cap · tanh(factor · x / cap), or factor · x where there is no cap.
 inline void cap_row(float* x, int64_t cols, float factor, float cap) {
     int64_t i = 0;

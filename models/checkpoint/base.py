@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal, Self
 from ...errors import MissingTensor
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ...quant.qtensor import QTensor
 
 
@@ -72,8 +74,8 @@ class Checkpoint(ABC):
         """Return a tensor as stored; on the CPU its memory is the mapped file."""
 
     @abstractmethod
-    def forget(self, name: str) -> None:
-        """Let go of the memory that holds a tensor's pages of the file; they come back when they are read."""
+    def forget(self, tensor: Tensor) -> None:
+        """Let go of the pages of our files that a tensor lies in, if it does; they come back when they are read."""
 
     @abstractmethod
     def close(self) -> None:

@@ -13,6 +13,8 @@ from .gguf_header import GGUFMetadata, Header, TensorPlace, read_header
 from .mapping import MappedFile
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ...quant.qtensor import QTensor
 
 _PART = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})(?P<ending>\.gguf)", re.IGNORECASE | re.DOTALL)
@@ -139,10 +141,10 @@ class GGUFCheckpoint(Checkpoint):
             raise MissingTensor(f"{self.path}: there is no tensor {name!r}") from None
         return self._files[number].tensor(place.start, place.kind, place.info.shape, device)
 
-    def forget(self, name: str) -> None:
-        """Let go of the memory that holds a tensor's pages of the file; they come back when they are read."""
-        number, place = self._places[name]
-        self._files[number].forget(place.start, place.info.nbytes)
+    def forget(self, tensor: Tensor) -> None:
+        """Let go of the pages of our files that a tensor lies in, if it does; they come back when they are read."""
+        for file in self._files:
+            file.forget(tensor)
 
     def close(self) -> None:
         """Let go of the files; tensors already loaded stay valid."""

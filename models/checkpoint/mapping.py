@@ -52,13 +52,16 @@ class MappedFile:
             warnings.filterwarnings("ignore", message="The given buffer is not writable")
             return torch.frombuffer(self.content(), dtype=torch.uint8, count=count, offset=start)
 
-    def forget(self, start: int, count: int) -> None:
-        """Let go of the whole pages among `count` bytes from `start`: nothing of ours ever writes to them."""
-        content = self.content()
-        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
-        length = (start + count) // mmap.PAGESIZE * mmap.PAGESIZE - first
-        if length > 0 and hasattr(mmap, "MADV_DONTNEED") and isinstance(content, mmap.mmap):
-            content.madvise(mmap.MADV_DONTNEED, first, length)
+    def forget(self, tensor: Tensor) -> None:
+        """Let go of the whole pages that a tensor covers, if it lies in this file: nothing of ours writes to them."""
+        content = self._content
+        if not isinstance(content, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        start = tensor.data_ptr() - self._bytes(0, 1).data_ptr()
+        end = start + tensor.numel() * tensor.element_size()
+        first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+        if start >= 0 and end <= self.size and first < last:
+            content.madvise(mmap.MADV_DONTNEED, first, last - first)
 
     def close(self) -> None:
         """Let go of the mapping; the last tensor over it unmaps the file.

@@ -14,6 +14,8 @@ from .base import Checkpoint, TensorInfo
 from .mapping import MappedFile
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ...quant.qtensor import QTensor
 
 _INDEX = "model.safetensors.index.json"
@@ -150,10 +152,10 @@ class SafetensorsCheckpoint(Checkpoint):
             raise MissingTensor(f"{self.path}: there is no tensor {name!r}") from None
         return self._files[place.file].tensor(place.start, place.kind, place.info.shape, device)
 
-    def forget(self, name: str) -> None:
-        """Let go of the memory that holds a tensor's pages of the file; they come back when they are read."""
-        place = self._places[name]
-        self._files[place.file].forget(place.start, place.info.nbytes)
+    def forget(self, tensor: Tensor) -> None:
+        """Let go of the pages of our files that a tensor lies in, if it does; they come back when they are read."""
+        for file in self._files:
+            file.forget(tensor)
 
     def close(self) -> None:
         """Let go of the files; tensors already loaded stay valid."""

@@ -10,10 +10,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from ...kernels.dispatch import find
 from .params import SamplingParams
 
-# The largest values are sought among the maxima of runs this long: a fifth of torch.topk's time on a CPU.
-_RUN = 64
 # Below this a temperature is nothing in float32, and nothing divided by it is no number.
 _COLDEST = 1e-30
 
@@ -59,58 +58,29 @@ class Filter:
 
 
 def add_bias(logits: Tensor, ids: Tensor, bias: Tensor) -> Tensor:
-    """Add bias [n] to the logits [vocab] of the tokens ids [n]."""
-    return logits.index_add(0, ids, bias)
+    """Add bias [n] to the logits [vocab] of the tokens ids [n], in place."""
+    return logits.index_add_(0, ids, bias)
 
 
 def penalize(logits: Tensor, ids: Tensor, counts: Tensor, params: SamplingParams) -> Tensor:
-    """Lower the logits [vocab] of the tokens ids [n], which occurred counts [n] times in the window.
+    """Lower the logits [vocab] of the tokens ids [n], which occurred counts [n] times in the window, in place.
 
     Negative logits are multiplied by the repeat penalty, positive ones divided, so that both fall.
     """
     old = logits[ids]
     repeated = torch.where(old > 0, old / params.repeat_penalty, old * params.repeat_penalty)
     new = repeated - counts * params.frequency_penalty - params.presence_penalty
-    return logits.index_copy(0, ids, new)
-
-
-def argmax(logits: Tensor) -> int:
-    """Return the id of the highest of the logits [vocab]; of equal ones the lowest id."""
-    size = logits.shape[0] // _RUN * _RUN
-    if size == 0:
-        return int(logits.argmax())
-    runs = logits[:size].view(-1, _RUN)
-    run = int(runs.amax(-1).argmax())
-    best = run * _RUN + int(runs[run].argmax())
-    tail = logits[size:]
-    if tail.numel() and tail.max() > logits[best]:
-        return size + int(tail.argmax())
-    return best
+    return logits.index_copy_(0, ids, new)
 
 
 def highest(candidates: Candidates, count: int) -> Candidates:
     """Return the `count` highest candidates, sorted; of equal logits the lowest ids."""
-    logits = candidates.logits
     if candidates.is_sorted:
         return candidates.keep(count)
-    where = _contenders(logits, count)
-    values = logits if where is None else logits[where]
-    order = values.argsort(descending=True, stable=True)[:count]
-    return candidates.pick(order if where is None else where[order], is_sorted=True).on_host()
-
-
-def _contenders(logits: Tensor, count: int) -> Tensor | None:
-    """Return positions, ascending, that surely include the `count` highest logits; None means all."""
-    size = logits.shape[0] // _RUN * _RUN
-    if count >= size // _RUN:
-        return None
-    maxima = logits[:size].view(-1, _RUN).amax(-1)
-    runs = (maxima >= maxima.topk(count).values[-1]).nonzero()
-    ramp = torch.arange(_RUN, device=logits.device)
-    tail = torch.arange(size, logits.shape[0], device=logits.device)
-    where = torch.cat([(runs * _RUN + ramp).flatten(), tail])
-    values = logits[where]
-    return where[values >= values.topk(count).values[-1]]
+    logits = candidates.logits
+    where, values = find("highest", device=logits.device.type)(logits, count)
+    ids = where if candidates.ids is None else candidates.ids[where]
+    return Candidates(values, ids, is_sorted=True).on_host()
 
 
 def top_k(candidates: Candidates, params: SamplingParams) -> Candidates:

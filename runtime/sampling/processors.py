@@ -19,7 +19,7 @@ class LogitsProcessor(Protocol):
     """One sequence's state that reshapes its logits; tokens only go forward, so nothing is rolled back."""
 
     def apply(self, logits: Tensor) -> Tensor:
-        """Return new logits [vocab] for the next token; the given ones stay as they are."""
+        """Return the logits [vocab] for the next token; the given ones, the sequence's own, may be changed."""
 
     def accept(self, token: int) -> None:
         """Note a token that the sequence has taken."""

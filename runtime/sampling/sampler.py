@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...errors import MullError
-from .filters import DEFAULT_ORDER, Candidates, Filter, apply_filters, argmax
+from .filters import DEFAULT_ORDER, Candidates, Filter, apply_filters, highest
 
 if TYPE_CHECKING:
     from ..scheduler import Step
@@ -23,18 +23,19 @@ class Sampler:
     def __init__(self, order: tuple[Filter, ...] = DEFAULT_ORDER) -> None:
         self.order = order
 
-    @torch.inference_mode()
     def sample(self, logits: Tensor, step: Step) -> list[list[int]]:
         """Return the accepted tokens of each item of the step that has rows in `logits` [rows, vocab].
 
-        A list is empty if no token is allowed at all.
+        The logits are used up: processors change them in place. A list is empty if no token is allowed at all.
         """
         sampled: list[list[int]] = []
         row = 0
         for sequence, count in step.items:
             num_rows = sequence.num_logits(count)
             if num_rows:
-                sampled.append(self._walk(logits[row : row + num_rows], sequence))
+                # One by one: to iterate over a tensor costs as much as a small layer.
+                rows = [logits[at] for at in range(row, row + num_rows)]
+                sampled.append(self._walk(rows, sequence))
                 row += num_rows
         return sampled
 
@@ -59,7 +60,8 @@ class Sampler:
         """
         for processor in sequence.processors:
             logits = processor.apply(logits)
-        peak = float(logits.max())
+        best = highest(Candidates(logits), 1)
+        peak = float(best.logits[0])
         if peak == -math.inf:
             return None
         if not math.isfinite(peak):
@@ -69,7 +71,7 @@ class Sampler:
             )
         params = sequence.request.sampling
         if params.is_greedy:
-            return argmax(logits)
+            return best.token_at(0)
         candidates = apply_filters(Candidates(logits), params, self.order)
         return candidates.token_at(inverse_cdf(candidates.logits, sequence.rng.random()))
 

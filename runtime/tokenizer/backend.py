@@ -30,9 +30,12 @@ class Spacing:
 
 def byte_level(vocabulary: Vocabulary, merges: Iterable[str], rules: PreTokenizer) -> Tokenizer:
     """Build byte-level BPE; merges are lines of two tokens, in the order of their rank."""
-    ids = vocabulary.ids
+    ids, texts = vocabulary.ids, vocabulary.texts
     pairs = [
-        (left, right)
+        (
+            texts[ids[left]],
+            texts[ids[right]],
+        )  # the vocabulary's own strings: a second set takes tens of megabytes
         for left, _, right in (line.partition(" ") for line in merges)
         if left in ids and right in ids and left + right in ids
     ]

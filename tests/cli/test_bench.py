@@ -8,9 +8,21 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tiny
+import torch
 from mull.cli import bench
 from mull.cli.main import run_command
-from mull.errors import InvalidRequest
+from mull.errors import InvalidRequest, NotSupported, OutOfMemory
+from mull.kernels.cpu.native import instruction_sets
+from mull.llm import LLM
+from mull.models.batch import Span
+from mull.models.cache import CacheTypes, NativeCache
+from mull.models.checkpoint.open import open_checkpoint
+from mull.models.load import Placement, load_model
+from mull.runtime import memory
+from mull.runtime.backend import LoadOptions
+
+needs_native = pytest.mark.skipif(not instruction_sets(), reason="no native kernels on this machine")
 
 
 class Timed:
@@ -22,6 +34,8 @@ class Timed:
     def __init__(self, seconds: list[float] | None = None) -> None:
         self.seconds = seconds or []
         self.runs: list[tuple[int, int, int]] = []
+        self.flashes: list[bool] = []
+        self.attention_bytes: int | None = None
         self.checkpoint = SimpleNamespace(
             architecture="llama",
             num_parameters=1_235_814_400,
@@ -36,8 +50,10 @@ class Timed:
     def __exit__(self, *reason: object) -> None:
         pass
 
-    def bench(self, prompt: int, generate: int, depth: int) -> float:
+    def bench(self, prompt: int, generate: int, depth: int, *, flash: bool = True) -> float:
         self.runs.append((prompt, generate, depth))
+        self.flashes.append(flash)
+        self.attention_bytes = 4096 if flash else 3 << 20
         return self.seconds[(len(self.runs) - 1) % len(self.seconds)] if self.seconds else 0.5
 
 
@@ -136,6 +152,104 @@ def test_senseless_numbers(llm: Timed, prompt: str, generated: str) -> None:
     with pytest.raises(InvalidRequest):
         bench.command("m", [prompt], [generated])
     assert not llm.runs
+
+
+def test_both_attentions_of_a_test_stand_side_by_side(llm: Timed, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["bench", "m", "-p", "8,4", "-n", "0", "-r", "1", "--flash", "on,off"]) == 0
+    header, _, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()
+    )
+    assert header[5:] == ["fa", "test", "t/s", "attention memory"]
+    assert [(row[5], row[6], row[8]) for row in rows] == [
+        ("1", "pp8", "4.00 KiB"), ("0", "pp8", "3.00 MiB"), ("1", "pp4", "4.00 KiB"), ("0", "pp4", "3.00 MiB"),
+    ]  # fmt: skip
+    assert llm.flashes == [True, True, False, False] * 2
+
+
+def test_json_tells_the_attention(llm: Timed, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.command("m", ["8"], ["0"], repetitions=1, flash=["off", "on"], as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["flash"], one["attention_bytes"]) for one in found] == [(False, 3 << 20), (True, 4096)]
+
+
+@pytest.mark.parametrize("value", ["", "1", "On", "on,", "on off", "off,maybe"])
+def test_senseless_attentions(llm: Timed, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["bench", "m", "--flash", value]) == 1
+    assert "--flash takes on, off or on,off" in capsys.readouterr().err
+    assert not llm.runs
+
+
+@needs_native
+@pytest.mark.parametrize("isa", instruction_sets(), ids=lambda isa: isa.name)
+@pytest.mark.parametrize("name", ["gemma2", "qwen3"])
+def test_plain_attention_gives_the_same_logits(name: str, isa, tmp_path: Path) -> None:
+    tiny.save(name, tmp_path)
+    ids = torch.randint(3, tiny.VOCAB, (230,), generator=torch.Generator().manual_seed(1)).tolist()
+    blocks = [(7 * i + 3) % 64 for i in range(32)]
+    with open_checkpoint(tmp_path) as checkpoint:
+        model = load_model(checkpoint, Placement(torch.device("cpu"), torch.float32, isa=isa), 256)
+
+        def run(flash: bool) -> torch.Tensor:
+            cache = NativeCache(model.cache_spec(), 64, CacheTypes("f32", "f32"), isa)
+            # Two sequences at once, of which one goes on by a single token; then a long one alone.
+            steps = [
+                [Span(ids[:101], 0, blocks[:16], 101), Span(ids[:37], 0, blocks[16:], 37)],
+                [Span(ids[101:102], 101, blocks[:16], 1), Span(ids[37:200], 37, blocks[16:], 163)],
+                [Span(ids[102:], 102, blocks[:16], 128)],
+            ]
+            with torch.inference_mode():
+                return torch.cat([model.step(spans, cache, flash=flash) for spans in steps])
+
+        expected = run(flash=True)
+        assert expected.std() > 0.1
+        assert model.program is not None
+        model.program.attention_bytes()
+        torch.testing.assert_close(run(flash=False), expected, atol=1e-4, rtol=1e-4)
+        # Whole rows of 64 keys: 163 over 200 keys and 1 over 102, of four heads.
+        assert model.program.attention_bytes() == 4 * 4 * (163 * 256 + 1 * 128)
+        assert torch.equal(run(flash=True), expected)
+
+
+@needs_native
+def test_plain_attention_of_the_pocket_model() -> None:
+    with LLM.open("pocket", LoadOptions(num_ctx=512)) as llm:
+        ids = [7 * i % 250 for i in range(300)]
+        model, cache = llm._model, llm._scratch_cache(300)
+        blocks = list(range(cache.num_blocks))
+        with torch.inference_mode():
+            flash, plain = (
+                model.step([Span(ids, 0, blocks, 300)], cache, flash=flash) for flash in (True, False)
+            )
+        # Products round activations to 8 bits, so that a difference in the last place now and then grows.
+        off = (plain - flash).abs()
+        assert off.median() < 1e-4
+        assert off.norm() < 0.01 * flash.norm()
+        assert torch.equal(plain.argmax(1), flash.argmax(1))
+
+
+@needs_native
+def test_what_plain_attention_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LLM.open("pocket", LoadOptions(num_ctx=512)) as llm:
+        assert llm.bench(256, 0, 0) > 0
+        flash = llm.attention_bytes
+        assert llm.bench(256, 0, 200, flash=False) > 0
+        assert flash is not None
+        assert llm.attention_bytes == 4 * llm.config.num_heads * 256 * 512 > 10 * flash
+        assert llm.bench(256, 0, 200) > 0
+        assert llm.attention_bytes == flash
+        monkeypatch.setattr("mull.llm.available_memory", lambda device: memory.RESERVE)
+        assert llm.bench(256, 0, 200, flash=False) > 0, "it has had the memory already"
+        with pytest.raises(OutOfMemory, match="plain attention over 512 tokens needs") as caught:
+            llm.bench(512, 0, 0, flash=False)
+        assert "--flash on" in str(caught.value.hint)
+
+
+def test_torch_has_no_plain_attention() -> None:
+    with LLM.open("pocket", LoadOptions(num_ctx=64, cpu="none")) as llm:
+        with pytest.raises(NotSupported, match="native CPU kernels only"):
+            llm.bench(8, 0, 0, flash=False)
+        assert llm.bench(8, 0, 0) > 0
+        assert llm.attention_bytes is None
 
 
 def test_the_processor_s_name(tmp_path: Path) -> None:

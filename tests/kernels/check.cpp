@@ -4,12 +4,10 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <random>
-#include <string>
 #include <vector>
 
-#include "blocks.h"
-#include "isa.h"
+#include "checks.h"
+#include "sets.h"
 
 using namespace mull;
 
@@ -20,26 +18,7 @@ const uint8_t* grid_iq3_s;
 
 namespace {
 
-struct Format {
-    int type;
-    const char* name;
-    int d, m;  // where a block's scales of binary16 are, or -1
-};
-const Format kFormats[] = {
-    {F32, "F32", -1, -1},     {F16, "F16", -1, -1},         {BF16, "BF16", -1, -1},      {Q4_0, "Q4_0", 0, -1},
-    {Q4_1, "Q4_1", 0, 2},     {Q5_0, "Q5_0", 0, -1},        {Q5_1, "Q5_1", 0, 2},        {Q8_0, "Q8_0", 0, -1},
-    {MXFP4, "MXFP4", -1, -1}, {IQ4_NL, "IQ4_NL", 0, -1},    {Q2_K, "Q2_K", 80, 82},      {Q3_K, "Q3_K", 108, -1},
-    {Q4_K, "Q4_K", 0, 2},     {Q5_K, "Q5_K", 0, 2},         {Q6_K, "Q6_K", 208, -1},     {IQ4_XS, "IQ4_XS", 0, -1},
-    {IQ3_S, "IQ3_S", 0, -1},  {IQ2_XS, "IQ2_XS", 0, -1},
-};
-
 // ---- weights, one by one
-
-double half(const uint8_t* p) {
-    const int h = p[0] | p[1] << 8, exponent = h >> 10 & 31, fraction = h & 1023;
-    const double value = exponent ? std::ldexp(1024 + fraction, exponent - 25) : std::ldexp(fraction, -24);
-    return h >> 15 ? -value : value;
-}
 
 int nibble(const uint8_t* p, int i) { return i % 2 ? p[i / 2] >> 4 : p[i / 2] & 15; }
 // Codes of blocks of 32: the first 16 in the low halves, the others in the high ones.
@@ -127,9 +106,6 @@ Weight weight(int type, const uint8_t* row, int64_t i) {
 
 // ---- cases
 
-using Random = std::mt19937;
-float uniform(Random& g) { return float(int(g() >> 8) - (1 << 23)) / float(1 << 23); }
-
 struct Matrix {
     Format format;
     int64_t rows, cols, row_bytes;
@@ -142,20 +118,7 @@ struct Matrix {
     }
     // Bytes at random, or all alike where byte is not negative; scales (binary16) up to `most`.
     void fill(Random& g, int byte, int most) {
-        for (auto& b : raw) b = uint8_t(byte < 0 ? g() >> 13 : unsigned(byte));
-        const size_t step = size_t(block_bytes(format.type));
-        for (size_t at = 0; at < raw.size(); at += step) {
-            if (format.type == MXFP4) raw[at] = uint8_t(most < 1024 ? g() % 3 : 118 + g() % 12);
-            for (int where : {format.d, format.m})
-                if (where >= 0) put_half(&raw[at + size_t(where)], g, most);
-            const float single = uniform(g);
-            uint32_t u;
-            std::memcpy(&u, &single, 4);
-            u += 0x7fff;
-            if (format.type == F16) put_half(&raw[at], g, most);
-            if (format.type == BF16) raw[at] = uint8_t(u >> 16), raw[at + 1] = uint8_t(u >> 24);
-            if (format.type == F32) std::memcpy(&raw[at], &single, 4);
-        }
+        fill_blocks(format, g, byte, most, raw);
         value.assign(size_t(rows * cols), 0), parts = value;
         for (int64_t r = 0; r < rows; r++)
             for (int64_t i = 0; i < cols; i++) {
@@ -163,10 +126,6 @@ struct Matrix {
                 value[size_t(r * cols + i)] = w.scaled + w.minimum;
                 parts[size_t(r * cols + i)] = std::abs(w.scaled) + std::abs(w.minimum);
             }
-    }
-    static void put_half(uint8_t* p, Random& g, int most) {
-        const int h = int(g() % unsigned(most)) | int(g() & 1) << 15;
-        p[0] = uint8_t(h), p[1] = uint8_t(h >> 8);
     }
 };
 
@@ -335,25 +294,11 @@ void check_type(const std::vector<const Isa*>& sets, const Format& format, std::
 }  // namespace
 
 int main(int count, char** names) {
-    std::vector<uint8_t> grid2(512 * 8), grid3(512 * 4);
     Random g(7);
-    for (auto& v : grid2) v = uint8_t("\x08\x19\x2b"[g() % 3]);
-    for (auto& v : grid3) v = uint8_t(1 + 2 * (g() % 8));
+    const std::vector<uint8_t> grid2 = random_grid(g, IQ2_XS), grid3 = random_grid(g, IQ3_S);
     grid_iq2_xs = grid2.data(), grid_iq3_s = grid3.data();
 
-    std::vector<const Isa*> sets;
-#if defined(__x86_64__)
-    const Isa* const all[] = {&avx512, &avx_vnni, &avx2, &baseline};
-#elif defined(__aarch64__)
-    const Isa* const all[] = {&neon, &baseline};
-#else
-    const Isa* const all[] = {&baseline};
-#endif
-    for (const Isa* isa : all) {
-        bool wanted = count == 1;
-        for (int i = 1; i < count; i++) wanted |= names[i] == std::string(isa->name);
-        if (wanted && isa->supported()) sets.push_back(isa);
-    }
+    const std::vector<const Isa*> sets = chosen_sets(count, names);
     int failures = sets.empty();
     for (const Format& format : kFormats) {
         std::vector<Worst> worst(sets.size());

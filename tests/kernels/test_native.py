@@ -36,7 +36,9 @@ def weights(name, rows, cols, seed=0):
 
 
 def packed(weight, isa, bias=None):
-    linear = Linear(weight, bias, torch.bfloat16, hold=False, packer=Packer(isa, native.Memory()))
+    linear = Linear(
+        weight, bias, torch.bfloat16, hold=False, packer=Packer(isa, native.Memory(), lambda part: None)
+    )
     assert linear.packed is not None
     return linear
 
@@ -154,7 +156,9 @@ def test_a_type_without_a_kernel_is_packed_as_bfloat16():
 @needs_native
 def test_odd_columns_are_held():
     weight = weights("f32", 16, 40)
-    linear = Linear(weight, None, torch.float32, hold=True, packer=Packer(SETS[0], native.Memory()))
+    linear = Linear(
+        weight, None, torch.float32, hold=True, packer=Packer(SETS[0], native.Memory(), lambda part: None)
+    )
     assert linear.packed is None
     x = random(2, 40, 6)
     torch.testing.assert_close(linear(x), x @ weight.parts[0].T)

@@ -1,4 +1,4 @@
-"""Attention, checked against a loop that follows its definition."""
+"""Attention and the search for the largest, checked against loops that follow their definitions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import random
 
 import pytest
 import torch
+from mull.kernels import reference
+from mull.kernels.cpu import native as native  # registers its kernels
+from mull.kernels.dispatch import find
 from mull.kernels.reference import AttentionShape, attend
 
 
@@ -39,3 +42,26 @@ def test_attention_by_its_definition(softcap, kv_heads):
         torch.testing.assert_close(
             attend(q, k, v, shape).double(), by_definition(q, k, v, shape), atol=1e-5, rtol=1e-5
         )
+
+
+@pytest.mark.parametrize("find_highest", [reference.highest, find("highest", device="cpu")])
+@pytest.mark.parametrize("size", [1, 5, 63, 64, 65, 1000, 4097])
+def test_the_largest_come_first_and_of_equal_ones_the_first(size, find_highest):
+    generator = torch.Generator().manual_seed(size)
+    for spread in (2, 50, 10**6):
+        x = torch.randint(spread, (size,), generator=generator).float() - spread / 2
+        x[torch.rand(size, generator=generator) < 0.2] = float("-inf")
+        expected = sorted(range(size), key=lambda i: (-x[i], i))
+        for count in (1, 3, 40, 70, size + 1):
+            places, values = find_highest(x, count)
+            assert places.tolist() == expected[:count]
+            assert torch.equal(values, x[expected[:count]])
+
+
+@pytest.mark.parametrize("find_highest", [reference.highest, find("highest", device="cpu")])
+@pytest.mark.parametrize("at", [0, 70, 999])
+def test_what_is_not_a_number_counts_as_largest(at, find_highest):
+    x = torch.arange(1000.0)
+    x[at] = float("nan")
+    for count in (1, 5):
+        assert find_highest(x, count)[1][0].isnan()

@@ -11,7 +11,6 @@ from mull.runtime.sampling.filters import (
     Candidates,
     add_bias,
     apply_filters,
-    argmax,
     highest,
     min_p,
     penalize,
@@ -119,7 +118,6 @@ def test_bias_is_added_and_minus_infinity_bans():
     logits = torch.tensor([1.0, 2.0, 3.0])
     biased = add_bias(logits, torch.tensor([0, 2]), torch.tensor([5.0, -math.inf]))
     assert biased.tolist() == [6.0, 2.0, -math.inf]
-    assert logits.tolist() == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize("size", [1, 5, 63, 64, 65, 1000, 4097])
@@ -128,7 +126,6 @@ def test_the_highest_are_the_sorted_head_with_lowest_ids_first(size):
     for spread in (2, 50, 10**6):
         logits = torch.randint(spread, (size,), generator=generator).float()
         expected = sorted(range(size), key=lambda i: (-logits[i], i))
-        assert argmax(logits) == expected[0]
         for count in (1, 3, 40, 70, size):
             found = highest(Candidates(logits), count)
             assert found.is_sorted
