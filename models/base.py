@@ -102,16 +102,20 @@ class CausalLM:
         """Return the shape of one token's keys and values."""
         return CacheSpec(self.config.num_layers, self.config.num_kv_heads, self.config.head_dim)
 
-    def step(self, spans: Sequence[Span], cache: Cache, *, flash: bool = True) -> Tensor:
+    def step(
+        self, spans: Sequence[Span], cache: Cache, *, out: Tensor | None = None, flash: bool = True
+    ) -> Tensor:
         """Compute the tokens of one step; returns float32 logits of each span's last `num_logits` tokens.
 
+        out: memory [rows, vocab] that a native program may leave them in, if it has rows enough.
         flash=False: a native program's attention keeps all its scores in memory, for comparison.
         """
         if not isinstance(cache, NativeCache):
             return self(Batch.of(spans, cache))
         assert self.program is not None, "a native cache for a model without a native program"
         numbers, counts = flatten(spans)
-        out = torch.empty(counts[-1], self.config.vocab_size)
+        rows = counts[-1]
+        out = torch.empty(rows, self.config.vocab_size) if out is None or len(out) < rows else out[:rows]
         self.program.run(numbers, counts, cache.table, out, flash=flash)
         if counts[0] > MANY_ROWS:
             self._embedding.forget()

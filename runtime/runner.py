@@ -10,6 +10,9 @@ from ..models.batch import Span
 from ..models.cache import Cache
 from .scheduler import Step
 
+# Rows of logits whose memory is kept.
+KEPT_ROWS = 16
+
 
 class ModelRunner:
     """Runs steps on a model and its cache."""
@@ -18,14 +21,19 @@ class ModelRunner:
         self.model = model
         self.cache = cache
         self.block_size = cache.block_size
+        # Kept from step to step, not taken and given back for every token.
+        self._logits = torch.empty(KEPT_ROWS, model.config.vocab_size)
 
     def run(self, step: Step) -> Tensor:
-        """Compute the step's tokens; returns float32 logits [rows, vocab] of the sequences that will draw."""
+        """Compute the step's tokens; returns float32 logits [rows, vocab] of the sequences that will draw.
+
+        They are good until the next step.
+        """
         spans = []
         for sequence, n in step.items:
             ids, wanted = sequence.pending(n), sequence.num_logits(n)
             spans.append(Span(ids, sequence.num_computed, sequence.blocks, num_logits=wanted))
-        return self.model.step(spans, self.cache)
+        return self.model.step(spans, self.cache, out=self._logits)
 
 
 def run_alone(
