@@ -77,9 +77,9 @@ class KVCache:
 
 
 class NativeCache:
-    """The cache of native programs: blocks of SLOTS tokens, of each head together (kernels/cpu/cache.h).
+    """The cache of native programs: blocks of SLOTS tokens, with all layers' keys and values (kernels/cpu/cache.h).
 
-    The memory is reserved at once but only taken as slots are first written.
+    The memory is reserved at once but only taken as blocks are first written.
     """
 
     block_size = SLOTS
@@ -88,17 +88,19 @@ class NativeCache:
         """Reserve the memory; raises OutOfMemory, and NotSupported for types that the heads cannot be stored in."""
         self.num_blocks = num_blocks
         self._memory = Memory()
-        places: list[list[int]] = []
-        for name in (types.keys, types.values):
-            size = cache_bytes(isa, name, spec.head_dim)
-            if size is None:
-                raise NotSupported(
-                    f"heads of {spec.head_dim} entries cannot be cached as {name}", hint="use f16"
-                )
-            layer = num_blocks * spec.num_kv_heads * size
-            first = self._memory.take(spec.num_layers * layer)
-            places.append([first + index * layer for index in range(spec.num_layers)])
-        self.table = CacheTable(types.keys, types.values, *places)
+        names = (types.keys, types.values)
+        sizes = [self._layer_bytes(spec, name, isa) for name in names]
+        stride = spec.num_layers * sum(sizes)
+        first = self._memory.take(num_blocks * stride)
+        keys = [first + layer * sum(sizes) for layer in range(spec.num_layers)]
+        self.table = CacheTable(names, stride, keys, [place + sizes[0] for place in keys])
+
+    @staticmethod
+    def _layer_bytes(spec: CacheSpec, name: str, isa: Isa) -> int:
+        size = cache_bytes(isa, name, spec.head_dim)
+        if size is None:
+            raise NotSupported(f"heads of {spec.head_dim} entries cannot be cached as {name}", hint="use f16")
+        return spec.num_kv_heads * size
 
 
 Cache = KVCache | NativeCache

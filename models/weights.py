@@ -85,8 +85,8 @@ class Weights:
         return tensor
 
     def tensor(self, name: str, shape: Sequence[int] | None = None) -> Tensor:
-        """Load a small tensor (norms, biases, factors) as float32."""
-        return self.stored(name, shape).dequantize(torch.float32)
+        """Load a small tensor (norms, biases, factors) as float32, into memory of its own."""
+        return self.stored(name, shape).dequantize(torch.float32).clone()
 
     def linear(self, name: str, num_out: int, num_in: int) -> Linear:
         """Load the matrix `name`.weight [num_out, num_in], and `name`.bias if there is one."""

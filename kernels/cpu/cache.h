@@ -1,7 +1,6 @@
 // The cache of keys and values: blocks of 16 slots; what attention is asked for and what it answers. K and V
 // of a layer lie apart. Block b of kv head h, cache_bytes(type, head_dim) of them, begins at b · block_stride
-// + h · head_stride; a head's blocks best follow one another, as processors fetch ahead what is read in
-// order.
+// + h · head_stride.
 //
 //   keys:    F32, F16, BF16:  [head_dim][16 slots]
 //            Q8_0, Q4_0:      for every 32 dims: d [16 slots] binary16, then [32][16] int8, or [16][16] bytes

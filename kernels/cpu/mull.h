@@ -44,9 +44,10 @@ typedef struct {
     double f[4];
 } mull_op;
 
-// The cache of keys and values: types, and the addresses of every layer's keys, then of their values.
+// The cache of keys and values: types, bytes from one block to the next, and where every layer's keys begin, then
+// their values.
 typedef struct {
-    int64_t key_type, value_type, num_layers;
+    int64_t key_type, value_type, key_stride, value_stride, num_layers;
     const void* layers[];
 } mull_cache;
 

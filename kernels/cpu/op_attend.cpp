@@ -38,16 +38,15 @@ struct Shape {
           heads(op.a[7]), kv_heads(op.a[8]), head_dim(op.a[9]) {
         attention = {};
         const mull_cache& cache = *run.step.cache;
-        attention.keys = region(cache.layers[op.a[10]], int(cache.key_type));
-        attention.values = region(cache.layers[cache.num_layers + op.a[10]], int(cache.value_type));
+        attention.keys = region(cache.layers[op.a[10]], int(cache.key_type), cache.key_stride);
+        attention.values = region(cache.layers[cache.num_layers + op.a[10]], int(cache.value_type), cache.value_stride);
         attention.head_dim = int(head_dim);
         attention.window = int(op.a[11]), sinks = (const float*)op.a[12];
         attention.scale = float(op.f[0]), attention.softcap = float(op.f[1]);
     }
     int64_t group() const { return heads / kv_heads; }
-    Cached region(const void* layer, int type) const {
-        const int64_t bytes = cache_bytes(type, int(head_dim));
-        return {(const uint8_t*)layer, type, kv_heads * bytes, bytes};
+    Cached region(const void* layer, int type, int64_t stride) const {
+        return {(const uint8_t*)layer, type, stride, cache_bytes(type, int(head_dim))};
     }
 };
 

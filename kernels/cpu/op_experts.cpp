@@ -43,7 +43,8 @@ struct Mixture {
         };
         first = (int32_t*)take(4 * (experts + 1)), active = (int32_t*)take(4 * experts), num_active = (int32_t*)take(4);
         places = (int32_t*)take(4 * rows), shares = (float*)take(4 * rows);
-        gate = (float*)take(4 * rows * inner), up = (float*)take(4 * rows * inner), down = (float*)take(4 * rows * hidden);
+        gate = (float*)take(4 * std::max(rows * inner, experts));  // route() counts there
+        up = (float*)take(4 * rows * inner), down = (float*)take(4 * rows * hidden);
         x = take(rows * x_bytes), h = take(rows * inner_bytes);
     }
     int64_t count(int64_t expert) const { return first[expert + 1] - first[expert]; }

@@ -247,11 +247,13 @@ class Program:
 
 
 class CacheTable:
-    """Where a cache's keys and values of each layer are, and their types."""
+    """Where a cache's keys and values of each layer begin, their types, and the bytes from one block to the next."""
 
-    def __init__(self, key_type: str, value_type: str, keys: Sequence[int], values: Sequence[int]) -> None:
-        types = (native.TYPES[key_type], native.TYPES[value_type])
-        self._numbers = array("q", [*types, len(keys), *keys, *values])
+    def __init__(
+        self, types: tuple[str, str], stride: int, keys: Sequence[int], values: Sequence[int]
+    ) -> None:
+        numbers = (native.TYPES[name] for name in types)
+        self._numbers = array("q", [*numbers, stride, stride, len(keys), *keys, *values])
 
     @property
     def address(self) -> int:
