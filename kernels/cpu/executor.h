@@ -59,6 +59,9 @@ struct Program {
     std::unique_ptr<Memory> converted;  // activations as the products read them
     int64_t logits_width = 0;
     AttendPlan plan;
+    std::unique_ptr<Memory> opened;  // each thread's opened panels
+    int64_t opened_bytes = 0;        // of one thread
+    int opened_threads = 0;
     std::unique_ptr<Memory> experts;  // what the chosen experts compute between
     std::atomic<bool> fault{false};
 
@@ -87,6 +90,8 @@ void product(Run& run, const mull_op& op);
 void experts(Run& run, const mull_op& op);
 void attend(Run& run, const mull_op& op);
 
+// Bytes that a thread opens panels in, for a product of many rows.
+int64_t opened_bytes(const Isa& isa, const mull_op& op);
 // Bytes that an Experts operation works in.
 int64_t experts_bytes(const Isa& isa, const mull_op& op, int64_t max_tokens);
 

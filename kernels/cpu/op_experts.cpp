@@ -104,7 +104,7 @@ void multiply(Run& run, int phase, const Mixture& mix, int lists, const int64_t*
         const int64_t part = index % parts, list = index / parts % lists, expert = mix.active[index / parts / lists];
         run.isa.multiply(types[list], (const uint8_t*)matrices[list][expert], rows, cols, part * kPanels,
                          std::min(panels, (part + 1) * kPanels), x + mix.first[expert] * x_bytes, mix.count(expert), nullptr,
-                         y[list] + mix.first[expert] * rows, rows);
+                         y[list] + mix.first[expert] * rows, rows, nullptr);
     });
 }
 

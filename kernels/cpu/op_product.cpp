@@ -14,9 +14,14 @@ constexpr int64_t kPieceBytes = 256 << 10;
 
 int64_t num_panels(const Isa& isa, const Matrix& w) { return (w.rows + isa.lanes - 1) / isa.lanes; }
 
-int64_t grain(const Isa& isa, const Matrix& w, int64_t panels, int threads) {
-    const int64_t fitting = kPieceBytes / isa.panel_bytes(w.type, w.cols);
-    return std::max<int64_t>(1, std::min(fitting, panels / (8 * threads)));
+// Rows of activations from which on it pays to open panels before they are multiplied.
+constexpr int64_t kManyRows = 24;
+constexpr int64_t kOpenedBytes = 512 << 10;
+
+// How many panels fit, opened or packed.
+int64_t panels_at_once(const Isa& isa, const Matrix& w, bool open) {
+    return std::max<int64_t>(1, open ? kOpenedBytes / isa.opened_bytes(w.type, w.cols)
+                                     : kPieceBytes / isa.panel_bytes(w.type, w.cols));
 }
 
 Matrix matrix_of(const mull_op& op, int64_t i) {
@@ -26,10 +31,23 @@ Matrix matrix_of(const mull_op& op, int64_t i) {
 
 void multiply(const Run& run, const Matrix& w, int64_t first, int64_t last, const uint8_t* x, int64_t m,
               const float* bias, const Rows& y) {
-    run.isa.multiply(w.type, w.packed, w.rows, w.cols, first, last, x, m, bias, y.data, y.stride);
+    uint8_t* opened = m >= kManyRows && run.isa.opened_bytes(w.type, w.cols)
+                          ? run.program.opened->data + run.team.thread * run.program.opened_bytes
+                          : nullptr;
+    run.isa.multiply(w.type, w.packed, w.rows, w.cols, first, last, x, m, bias, y.data, y.stride, opened);
 }
 
 }  // namespace
+
+int64_t opened_bytes(const Isa& isa, const mull_op& op) {
+    int64_t most = 0;
+    for (int64_t i = 0; i < op.a[3]; i++) {
+        const Matrix w = matrix_of(op, i);
+        const int64_t bytes = isa.opened_bytes(w.type, w.cols);
+        if (bytes) most = std::max(most, bytes * panels_at_once(isa, w, true));
+    }
+    return most;
+}
 
 int64_t num_tiles(const Isa& isa, int64_t m) {
     int64_t count = 0;
@@ -53,7 +71,12 @@ void product(Run& run, const mull_op& op) {
     run.team.wait();
     int64_t ends[kMostMatrices], total = 0;
     for (int64_t i = 0; i < count; i++) ends[i] = total += num_panels(isa, matrix_of(op, i));
-    run.pieces(1).each(total, grain(isa, matrix_of(op, 0), total, run.team.count), [&](int64_t first, int64_t last) {
+    int64_t grain = std::max<int64_t>(1, total / (8 * run.team.count));
+    for (int64_t i = 0; i < count; i++) {
+        const Matrix w = matrix_of(op, i);
+        grain = std::min(grain, panels_at_once(isa, w, m >= kManyRows && isa.opened_bytes(w.type, cols)));
+    }
+    run.pieces(1).each(total, grain, [&](int64_t first, int64_t last) {
         for (int64_t i = 0, begin = 0; i < count; begin = ends[i++]) {
             const int64_t a = std::max(first, begin), b = std::min(last, ends[i]);
             const int64_t* to = op.a + 4 + 6 * i + 3;

@@ -135,10 +135,7 @@ MULL_INLINE void thirty_two(const uint8_t* codes, const float* scale, const Byte
 }
 
 template <class T, int N>
-MULL_INLINE void two_hundred_fifty_six(const uint8_t* w, const Bytes8& x, int64_t s, F32s (&sum)[N]) {
-    Block<T> block;
-    block.read(w);
-    const uint8_t* codes = w + T::head + T::scales;
+MULL_INLINE void two_hundred_fifty_six(const Block<T>& block, const uint8_t* codes, const Bytes8& x, int64_t s, F32s (&sum)[N]) {
     for (int b = 0; b < 8; b++)
         thirty_two<T, N>(codes + b * T::Plane::bytes, block.scale + b * (32 / T::group) * R, x, 8 * s + b, sum);
     if constexpr (T::mins) {
@@ -181,9 +178,53 @@ void panel_product(const uint8_t* w, int64_t cols, const uint8_t* tile, float* o
         } else {
             F32s sum[N];
             each<N>([&](auto t) MULL_INLINE_LAMBDA { sum[t] = floats(0); });
-            two_hundred_fifty_six<T, N>(w, x, b, sum);
+            Block<T> block;
+            block.read(w);
+            two_hundred_fifty_six<T, N>(block, w + T::head + T::scales, x, b, sum);
             each<N>([&](auto t) MULL_INLINE_LAMBDA { total[t] = fma(sum[t], floats(x.scale[b * N + t]), total[t]); });
         }
+    }
+    each<N>([&](auto t) MULL_INLINE_LAMBDA { store(out + t * stride, total[t]); });
+}
+
+// For many rows a panel is opened first: codes become bytes, tables are looked up, scales multiplied out, once for
+// all tiles.
+template <class T>
+struct Opened : T {
+    using Plane = Planes<8>;
+    static MULL_INLINE Codes value(Codes codes) { return codes; }
+};
+
+template <class T>
+struct OpenBlock {
+    Block<Opened<T>> head;
+    alignas(64) uint8_t codes[64 * kWidth];
+};
+
+template <class T>
+void open_panel(const uint8_t* w, int64_t cols, OpenBlock<T>* out) {
+    for (int64_t b = 0; b < cols / 256; b++, w += T::bytes, out++) {
+        out->head.read(w);
+        for (int i = 0; i < 8; i++)
+            each<8>([&](auto step) MULL_INLINE_LAMBDA {
+                constexpr int s = decltype(step)::value;
+                const Codes codes = T::value(T::Plane::template code<s>(w + T::head + T::scales + i * T::Plane::bytes));
+                __builtin_memcpy(out->codes + (8 * i + s) * kWidth, &codes, kWidth);
+            });
+    }
+}
+
+template <class T, int N>
+void opened_product(const uint8_t* w, int64_t cols, const uint8_t* tile, float* out, int64_t stride) {
+    const Bytes8 x(tile, cols, N, 256);
+    const OpenBlock<T>* block = (const OpenBlock<T>*)w;
+    F32s total[N];
+    each<N>([&](auto t) MULL_INLINE_LAMBDA { total[t] = floats(0); });
+    for (int64_t b = 0; b < cols / 256; b++, block++) {
+        F32s sum[N];
+        each<N>([&](auto t) MULL_INLINE_LAMBDA { sum[t] = floats(0); });
+        two_hundred_fifty_six<Opened<T>, N>(block->head, block->codes, x, b, sum);
+        each<N>([&](auto t) MULL_INLINE_LAMBDA { total[t] = fma(sum[t], floats(x.scale[b * N + t]), total[t]); });
     }
     each<N>([&](auto t) MULL_INLINE_LAMBDA { store(out + t * stride, total[t]); });
 }
@@ -283,11 +324,42 @@ inline PanelProduct find_pairs_product(int type, int rows) {
 inline PanelProduct find_pairs_product(int, int) { return nullptr; }
 #endif
 
+template <class T>
+struct Open {
+    template <int N>
+    struct Pick { static constexpr PanelProduct product = opened_product<T, N>; };
+};
+
 struct FindProduct {
     int rows;
     PanelProduct found = nullptr;
     template <class T>
     void visit() { found = for_rows<Whole<T>::template Pick>(rows); }
+};
+
+struct FindOpened {
+    int rows;
+    PanelProduct found = nullptr;
+    template <class T>
+    void visit() {
+        if constexpr (T::block == 256) found = for_rows<Open<T>::template Pick>(rows);
+    }
+};
+
+// Opens panels of types of 256, one after the other; bytes is 0 for other types.
+struct OpenPanels {
+    const uint8_t* panels;
+    int64_t cols, count;
+    uint8_t* out;
+    int64_t bytes = 0;
+    template <class T>
+    void visit() {
+        if constexpr (T::block == 256) {
+            bytes = cols / 256 * int64_t(sizeof(OpenBlock<T>));
+            for (int64_t p = 0; out && p < count; p++)
+                open_panel<T>(panels + p * (cols / 256 * T::bytes), cols, (OpenBlock<T>*)(out + p * bytes));
+        }
+    }
 };
 
 // The kernel for a type and a tile's rows; null for a type without one.
@@ -340,23 +412,51 @@ inline int form_of(int type) {
     return pairs_form(type) ? kPairs : kSingles;
 }
 
-// y [m, rows], `y_stride` apart, of panels first to last - 1; x: all tiles of m rows.
+// Bytes of an opened panel, 0 for types that are multiplied as they are packed.
+inline int64_t opened_bytes(int type, int64_t cols) {
+    OpenPanels open{nullptr, cols, 0, nullptr};
+    with_type(type, open);
+    return open.bytes;
+}
+
+// One tile of n rows times `count` panels that begin at row 16 · first of the matrix.
+inline void multiply_tile(PanelProduct product, const uint8_t* panels, int64_t bytes, int64_t rows, int64_t cols, int64_t first,
+                          int64_t last, const uint8_t* tile, int64_t n, const float* bias, float* y, int64_t y_stride) {
+    for (int64_t p = first; p < last; p++, panels += bytes) {
+        float* out = y + p * R;
+        const int64_t count = rows - p * R < R ? rows - p * R : R;
+        alignas(64) float partial[kMostRows * R];
+        const bool whole = count == R;
+        product(panels, cols, tile, whole ? out : partial, whole ? y_stride : R);
+        for (int64_t i = 0; i < n; i++) {
+            if (!whole) __builtin_memcpy(out + i * y_stride, partial + i * R, size_t(4 * count));
+            for (int64_t r = 0; bias && r < count; r++) out[i * y_stride + r] += bias[p * R + r];
+        }
+    }
+}
+
+// y [m, rows], `y_stride` apart, of panels first to last - 1; x: all tiles of m rows; opened: memory for as many opened
+// panels, or null.
 inline void multiply(int type, const uint8_t* panels, int64_t rows, int64_t cols, int64_t first, int64_t last,
-                     const uint8_t* x, int64_t m, const float* bias, float* y, int64_t y_stride) {
-    const int64_t bytes = panel_bytes(type, cols), tile_row = form_row_bytes(form_of(type), cols);
+                     const uint8_t* x, int64_t m, const float* bias, float* y, int64_t y_stride, uint8_t* opened) {
+    const int64_t tile_row = form_row_bytes(form_of(type), cols);
+    int64_t bytes = panel_bytes(type, cols);
+    panels += first * bytes;
+    if (opened) {
+        OpenPanels open{panels, cols, last - first, opened};
+        with_type(type, open);
+        bytes = open.bytes, panels = opened;
+    }
     for (int64_t t = 0, n; t < m; t += n) {
         n = tile_rows(m - t);
-        const PanelProduct product = find_product(type, int(n));
-        for (int64_t p = first; p < last; p++) {
-            float* out = y + t * y_stride + p * R;
-            const int64_t count = rows - p * R < R ? rows - p * R : R;
-            alignas(64) float partial[kMostRows * R];
-            const bool whole = count == R;
-            product(panels + p * bytes, cols, x + t * tile_row, whole ? out : partial, whole ? y_stride : R);
-            for (int64_t i = 0; i < n; i++) {
-                if (!whole) __builtin_memcpy(out + i * y_stride, partial + i * R, size_t(4 * count));
-                for (int64_t r = 0; bias && r < count; r++) out[i * y_stride + r] += bias[p * R + r];
-            }
+        PanelProduct product = nullptr;
+        if (opened) {
+            FindOpened find{int(n)};
+            with_type(type, find);
+            product = find.found;
+        } else {
+            product = find_product(type, int(n));
         }
+        multiply_tile(product, panels, bytes, rows, cols, first, last, x + t * tile_row, n, bias, y + t * y_stride, y_stride);
     }
 }

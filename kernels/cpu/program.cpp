@@ -34,6 +34,7 @@ Program::Program(const Isa& set, const mull_op* first, int64_t num_ops, const in
         if (op.code == kProduct) {
             row_bytes = std::max(row_bytes, isa.form_row_bytes(isa.form_of(int(op.a[5])), op.a[2]));
             if (op.a[7] < 0) logits_width = op.a[6];
+            opened_bytes = std::max(opened_bytes, mull::opened_bytes(isa, op));
         }
         if (op.code == kExperts) expert_bytes = std::max(expert_bytes, experts_bytes(isa, op, most));
     }
@@ -144,6 +145,11 @@ void execute(Run& run, const mull_op& op) {
 
 int Program::run(const mull_step& step) {
     if (step.num_tokens > max_tokens || step.num_wanted > max_tokens) return MULL_NO_KERNEL;
+    if (opened_threads < num_threads()) {
+        opened.reset();
+        opened.reset(new Memory(num_threads() * opened_bytes));
+        opened_threads = num_threads();
+    }
     for (Pieces& piece : pieces) piece.reset();
     fault = false;
     plan_attention(step);
