@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PROMPT ?= What is 347 + 685?
 
-.PHONY: run test test-peers check clean
+.PHONY: run test test-peers check check-native clean
 
 run: $(VENV)/installed
 	@$(BIN)/llm run pocket "$(PROMPT)"
@@ -20,6 +20,10 @@ test-peers: $(VENV)/peers
 check: $(VENV)/checks test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The native kernels against double precision, then with sanitizers: minutes; wants -j.
+check-native:
+	@$(MAKE) -f tests/kernels/checks.mk
 
 clean:
 	rm -rf $(VENV) build mull.egg-info

@@ -66,7 +66,7 @@ struct Program {
     std::atomic<bool> fault{false};
 
   private:
-    void plan_attention(const mull_step& step);  // throws bad_alloc
+    void plan_attention(const mull_step& step, int threads);  // throws bad_alloc
 };
 
 // One thread's way through a step.

@@ -179,7 +179,8 @@ int64_t mull_cache_bytes(int isa, int type, int64_t head_dim) {
 void* mull_program(int isa, const mull_op* ops, int64_t num_ops, const int64_t* widths, int64_t num_buffers,
                    int64_t max_tokens) {
     const Isa* set = find_isa(isa);
-    if (!set) return nullptr;
+    const auto unknown = [](const mull_op& op) { return op.code < 0 || op.code >= kCodes; };
+    if (!set || std::any_of(ops, ops + num_ops, unknown)) return nullptr;
     try {
         return new Program(*set, ops, num_ops, widths, num_buffers, max_tokens);
     } catch (const std::bad_alloc&) {

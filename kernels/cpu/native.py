@@ -96,7 +96,8 @@ class Memory:
         self._regions: list[tuple[int, int]] = []
         self._next = self._end = 0
         self.nbytes = 0
-        weakref.finalize(self, _release, self._regions)
+        # Not at exit: the engine's thread may still be inside.
+        weakref.finalize(self, _release, self._regions).atexit = False
 
     def take(self, nbytes: int) -> int:
         """Return the address of `nbytes`, aligned to 64; raises OutOfMemory."""

@@ -185,11 +185,10 @@ void attend(Run& run, const mull_op& op) {
     });
 }
 
-void Program::plan_attention(const mull_step& step) {
+void Program::plan_attention(const mull_step& step, int threads) {
     const auto first = std::find_if(ops.begin(), ops.end(), [](const mull_op& op) { return op.code == kAttend; });
     if (first == ops.end()) return;
     const int64_t group = first->a[7] / first->a[8], kv_heads = first->a[8], dim = first->a[9];
-    const int threads = num_threads();
     plan.first_item.assign(1, 0);
     plan.first_score.assign(1, 0);
     plan.parts.clear();

@@ -65,10 +65,11 @@ struct Pool {
         }
     }
 
-    void run(const Body& function) {
+    void run(const Body& function, const std::function<void(int)>& prepare) {
         std::lock_guard<std::mutex> only(running);
-        body = &function;
         const int others = int(workers.size());
+        if (prepare) prepare(others + 1);
+        body = &function;
         if (others) {
             {
                 std::lock_guard<std::mutex> lock(asleep);
@@ -111,7 +112,9 @@ void Barrier::wait(int count) {
     sleepers_.fetch_sub(1);
 }
 
-void run_together(const std::function<void(const Team&)>& body) { pool->run(body); }
+void run_together(const std::function<void(const Team&)>& body, const std::function<void(int)>& prepare) {
+    pool->run(body, prepare);
+}
 
 void set_threads(int count) {
     std::lock_guard<std::mutex> only(pool->running);
@@ -119,7 +122,5 @@ void set_threads(int count) {
     pool->stop();
     pool->start(std::max(count, 1));
 }
-
-int num_threads() { return int(pool->workers.size()) + 1; }
 
 }  // namespace mull

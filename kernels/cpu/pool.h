@@ -30,11 +30,11 @@ struct Team {
     }
 };
 
-// Run `body` on every thread, the caller's included; one job at a time, from whichever thread.
-void run_together(const std::function<void(const Team&)>& body);
+// Run `body` on every thread, the caller's included; one job at a time, from whichever thread. `prepare` runs before
+// it on the caller's, with the number of threads, which stays until the job is done; what it throws ends the job.
+void run_together(const std::function<void(const Team&)>& body, const std::function<void(int)>& prepare = {});
 
 void set_threads(int count);
-int num_threads();
 
 // Work that threads take piece by piece.
 class Pieces {

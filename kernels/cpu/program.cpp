@@ -145,21 +145,23 @@ void execute(Run& run, const mull_op& op) {
 
 int Program::run(const mull_step& step) {
     if (step.num_tokens > max_tokens || step.num_wanted > max_tokens) return MULL_NO_KERNEL;
-    if (opened_threads < num_threads()) {
-        opened.reset();
-        opened.reset(new Memory(num_threads() * opened_bytes));
-        opened_threads = num_threads();
-    }
     for (Pieces& piece : pieces) piece.reset();
     fault = false;
-    plan_attention(step);
-    run_together([&](const Team& team) {
+    const auto compute = [&](const Team& team) {
         Run run{*this, isa, step, team, step.num_tokens, 0};
         for (size_t i = 0; i < ops.size(); i++) {
             run.index = i;
             execute(run, ops[i]);
             team.wait();
         }
+    };
+    run_together(compute, [&](int threads) {
+        if (opened_threads < threads) {
+            opened.reset();
+            opened.reset(new Memory(threads * opened_bytes));
+            opened_threads = threads;
+        }
+        plan_attention(step, threads);
     });
     return fault ? MULL_FAULT : 0;
 }

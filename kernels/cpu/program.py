@@ -24,6 +24,7 @@ with contextlib.suppress(ImportError):  # without it no program is ever recorded
 _ARGUMENTS = 24
 _OP = struct.Struct(f"<q{_ARGUMENTS}q4d")
 _MOST_MATRICES = 3
+# How the names of types with blocks of 256 end.
 _OF_256 = ("_k", "_xs", "iq3_s")
 _KINDS = {"silu_mul": 0, "gelu_mul": 1}
 
@@ -221,7 +222,8 @@ class Program:
         self._handle = _native.program(isa.index, operations, array("q", widths).tobytes(), max_tokens)
         if not self._handle:
             raise OutOfMemory("no memory to compute in", hint="close other programs")
-        weakref.finalize(self, _native.free, self._handle)
+        # Not at exit: the engine's thread may still be inside.
+        weakref.finalize(self, _native.free, self._handle).atexit = False
 
     def run(
         self,

@@ -235,7 +235,7 @@ std::vector<float> run(const Isa& isa, const Matrix& w, int64_t rows, const Acti
     const int64_t middle = panels / 2;
     for (int64_t first : {int64_t(0), middle})
         isa.multiply(type, packed.data(), rows, w.cols, first, first ? panels : (middle ? middle : panels), tiles.data(), m,
-                     biased ? bias.data() : nullptr, y.data(), stride);
+                     biased ? bias.data() : nullptr, y.data(), stride, nullptr);
     return y;
 }
 
