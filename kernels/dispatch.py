@@ -31,11 +31,6 @@ def kernel(op: str, dtype: str = ANY, device: str = ANY) -> Callable[[F], F]:
     return register
 
 
-def exact(op: str, dtype: str, device: str) -> Kernel | None:
-    """Return the kernel made for just this type and device, if there is one."""
-    return _TABLE.get((op, dtype, device))
-
-
 @cache
 def find(op: str, dtype: str = ANY, device: str = ANY) -> Kernel:
     """Return the most specific kernel; raises LookupError for an operation that nobody registered."""

@@ -97,6 +97,8 @@ int64_t experts_bytes(const Isa& isa, const mull_op& op, int64_t max_tokens);
 
 // Tiles of `m` rows of activations.
 int64_t num_tiles(const Isa& isa, int64_t m);
+// The first row of tile `index`.
+int64_t tile_start(const Isa& isa, int64_t m, int64_t index);
 // Lay tile `index` of m rows out for products.
 void convert_tile(const Isa& isa, int form, const Rows& x, int64_t cols, int64_t m, int64_t index, uint8_t* out);
 

@@ -64,4 +64,13 @@ struct Isa {
 
 extern const Isa avx512, avx_vnni, avx2, neon, baseline;
 
+// Those that are compiled for this kind of processor, best first.
+#if defined(__x86_64__)
+inline const Isa* const kIsas[] = {&avx512, &avx_vnni, &avx2, &baseline};
+#elif defined(__aarch64__)
+inline const Isa* const kIsas[] = {&neon, &baseline};
+#else
+inline const Isa* const kIsas[] = {&baseline};
+#endif
+
 }  // namespace mull

@@ -29,13 +29,6 @@ namespace {
 
 constexpr int64_t kHugePage = 2 << 20;
 
-#if defined(__x86_64__)
-const Isa* const kIsas[] = {&avx512, &avx_vnni, &avx2, &baseline};
-#elif defined(__aarch64__)
-const Isa* const kIsas[] = {&neon, &baseline};
-#else
-const Isa* const kIsas[] = {&baseline};
-#endif
 constexpr int kNumIsas = sizeof(kIsas) / sizeof(kIsas[0]);
 
 std::atomic<int64_t> nanoseconds{0};

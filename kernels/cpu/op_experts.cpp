@@ -122,8 +122,7 @@ void experts(Run& run, const mull_op& op) {
     each_tile(run, 0, mix, [&](int64_t expert, int64_t tile) {
         const int64_t first = mix.first[expert], count = mix.count(expert);
         const Rows gathered{mix.down + first * mix.hidden, mix.hidden};
-        int64_t t = 0;
-        for (int64_t i = 0; i < tile; i++) t += run.isa.tile_rows(count - t);
+        const int64_t t = tile_start(run.isa, count, tile);
         for (int64_t i = t; i < t + run.isa.tile_rows(count - t); i++)
             std::memcpy(gathered.row(i), x.row(mix.places[first + i] / mix.chosen), size_t(4 * mix.hidden));
         convert_tile(run.isa, mix.x_form, gathered, mix.hidden, count, tile, mix.x + first * mix.x_bytes);
@@ -136,8 +135,7 @@ void experts(Run& run, const mull_op& op) {
     run.team.wait();
     each_tile(run, 2, mix, [&](int64_t expert, int64_t tile) {
         const int64_t first = mix.first[expert], count = mix.count(expert);
-        int64_t t = 0;
-        for (int64_t i = 0; i < tile; i++) t += run.isa.tile_rows(count - t);
+        const int64_t t = tile_start(run.isa, count, tile);
         for (int64_t i = first + t; i < first + t + run.isa.tile_rows(count - t); i++)
             run.isa.gate_row(mix.kind, mix.gate + i * mix.inner, mix.up + i * mix.inner, mix.inner, mix.gate + i * mix.inner);
         convert_tile(run.isa, mix.inner_form, {mix.gate + first * mix.inner, mix.inner}, mix.inner, count, tile,

@@ -55,9 +55,14 @@ int64_t num_tiles(const Isa& isa, int64_t m) {
     return count;
 }
 
-void convert_tile(const Isa& isa, int form, const Rows& x, int64_t cols, int64_t m, int64_t index, uint8_t* out) {
+int64_t tile_start(const Isa& isa, int64_t m, int64_t index) {
     int64_t t = 0;
     while (index--) t += isa.tile_rows(m - t);
+    return t;
+}
+
+void convert_tile(const Isa& isa, int form, const Rows& x, int64_t cols, int64_t m, int64_t index, uint8_t* out) {
+    const int64_t t = tile_start(isa, m, index);
     isa.put_tile(form, x.row(t), x.stride, cols, isa.tile_rows(m - t), out + t * isa.form_row_bytes(form, cols));
 }
 

@@ -20,7 +20,6 @@ MULL_INLINE I32s to_int(F32s x) { return (I32s)_mm256_cvtps_epi32((__m256)x); } 
 MULL_INLINE F32s fma(F32s a, F32s b, F32s c) { return (F32s)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 MULL_INLINE F32s larger(F32s a, F32s b) { return (F32s)_mm256_max_ps((__m256)a, (__m256)b); }
 MULL_INLINE F32s magnitude(F32s x) { return (F32s)((I32s)x & 0x7fffffff); }
-MULL_INLINE F32s root(F32s x) { return (F32s)_mm256_sqrt_ps((__m256)x); }
 MULL_INLINE float sum(F32s x) {
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));

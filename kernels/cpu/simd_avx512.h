@@ -19,7 +19,6 @@ MULL_INLINE I32s to_int(F32s x) { return (I32s)_mm512_cvtps_epi32((__m512)x); } 
 MULL_INLINE F32s fma(F32s a, F32s b, F32s c) { return (F32s)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 MULL_INLINE F32s larger(F32s a, F32s b) { return (F32s)_mm512_max_ps((__m512)a, (__m512)b); }
 MULL_INLINE F32s magnitude(F32s x) { return (F32s)_mm512_abs_ps((__m512)x); }
-MULL_INLINE F32s root(F32s x) { return (F32s)_mm512_sqrt_ps((__m512)x); }
 MULL_INLINE float sum(F32s x) { return _mm512_reduce_add_ps((__m512)x); }
 MULL_INLINE float largest(F32s x) { return _mm512_reduce_max_ps((__m512)x); }
 MULL_INLINE I32s bits(F32s x) { return (I32s)x; }

@@ -35,7 +35,6 @@ MULL_INLINE F32s choose(I32s mask, F32s a, F32s b) { return (F32s)(((I32s)a & ma
 MULL_INLINE I32s to_int(F32s x) { return bits(x + 12582912.0f) - 0x4b400000; }
 MULL_INLINE F32s larger(F32s a, F32s b) { return choose(a > b, a, b); }
 MULL_INLINE F32s magnitude(F32s x) { return (F32s)((I32s)x & 0x7fffffff); }
-MULL_INLINE F32s root(F32s x) { return F32s{sqrtf(x[0]), sqrtf(x[1]), sqrtf(x[2]), sqrtf(x[3])}; }
 MULL_INLINE float sum(F32s x) { return (x[0] + x[2]) + (x[1] + x[3]); }
 MULL_INLINE float largest(F32s x) {
     const float a = x[0] > x[2] ? x[0] : x[2], b = x[1] > x[3] ? x[1] : x[3];

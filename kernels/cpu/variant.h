@@ -2,6 +2,7 @@
 #include "panels.h"
 #include "forms.h"
 #include "products.h"
+#include "multiply.h"
 #include "functions.h"
 #include "rows.h"
 #include "append.h"

@@ -17,6 +17,7 @@
 
 #include "checks.h"
 #include "program.h"
+#include "sets.h"
 
 using namespace mull;
 
@@ -290,12 +291,7 @@ void check_threads(int isa, int steps) {
 
 int main(int count, char** names) {
     std::setvbuf(stdout, nullptr, _IOLBF, 0);
-    std::vector<int> sets;
-    for (int isa = 0; mull_isa(isa); isa++) {
-        bool wanted = count == 1;
-        for (int i = 1; i < count; i++) wanted |= names[i] == std::string(mull_isa(isa));
-        if (wanted && mull_supported(isa)) sets.push_back(isa);
-    }
+    const std::vector<int> sets = chosen_indices(count, names);
     for (int isa : sets)
         for (int type : {IQ2_XS, IQ3_S})
             expect(mull_packed_bytes(isa, type, 1, 256) == MULL_NO_KERNEL, "a type whose codebook is not there yet");

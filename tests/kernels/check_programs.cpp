@@ -12,6 +12,7 @@
 
 #include "isa.h"
 #include "program.h"
+#include "sets.h"
 #include "small_model.h"
 
 using namespace mull;
@@ -278,12 +279,7 @@ void check_many_experts(int isa) {
 
 int main(int count, char** names) {
     std::setvbuf(stdout, nullptr, _IOLBF, 0);
-    std::vector<int> sets;
-    for (int isa = 0; mull_isa(isa); isa++) {
-        bool wanted = count == 1;
-        for (int i = 1; i < count; i++) wanted |= names[i] == std::string(mull_isa(isa));
-        if (wanted && mull_supported(isa)) sets.push_back(isa);
-    }
+    const std::vector<int> sets = chosen_indices(count, names);
     Random g(7);
     const auto grid2 = random_grid(g, IQ2_XS), grid3 = random_grid(g, IQ3_S);
     mull_set_grid(IQ2_XS, grid2.data()), mull_set_grid(IQ3_S, grid3.data());
