@@ -35,6 +35,8 @@ class CausalLM:
 
     gguf_names, hf_names: an architecture's own words for parts of a layer, where they differ from Llama's.
     harmless: parts of the names of tensors that may stand in a file unused.
+    written_as: the GGUF architecture that a converted checkpoint gets, empty where there is none.
+    gguf_keys: what its files say where the configuration says nothing.
     """
 
     attention: ClassVar[type[Attention]] = Attention
@@ -44,6 +46,8 @@ class CausalLM:
     gguf_names: ClassVar[Mapping[str, str]] = {}
     hf_names: ClassVar[Mapping[str, str]] = {}
     harmless: ClassVar[tuple[str, ...]] = ("rotary_emb.inv_freq",)
+    written_as: ClassVar[str] = ""
+    gguf_keys: ClassVar[Mapping[str, int]] = {}
 
     @classmethod
     def adapt(cls, config: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
@@ -80,8 +84,14 @@ class CausalLM:
         self._norm = self.norm(weights, "model.norm", hidden, config.norm_eps)
         tied = not weights.has("lm_head.weight")
         self._head = (
-            weights.as_linear(self._embedding.table) if tied else weights.linear("lm_head", vocab, hidden)
+            weights.as_linear("model.embed_tokens", self._embedding.table)
+            if tied
+            else weights.linear("lm_head", vocab, hidden)
         )
+        self.matrices = {
+            gguf_name(f"{name}.weight", self.gguf_names): matrices
+            for name, matrices in weights.source.matrices.items()
+        }
         self._softcap = find("softcap", device=weights.device.type)
         weights.check_all_used(self.harmless)
         packer = weights.source.packer
@@ -162,10 +172,16 @@ _HF: dict[str, type[CausalLM]] = {}
 _GGUF: dict[str, type[CausalLM]] = {}
 
 
-def architecture(hf: tuple[str, ...] = (), gguf: tuple[str, ...] = ()) -> Callable[[M], M]:
-    """Register a class for `model_type`s of config.json and for GGUF's `general.architecture`s."""
+def architecture(
+    hf: tuple[str, ...] = (), gguf: tuple[str, ...] = (), written_as: str = ""
+) -> Callable[[M], M]:
+    """Register a class for `model_type`s of config.json and for GGUF's `general.architecture`s.
+
+    written_as: what the class becomes as GGUF, if it has no name of its own there.
+    """
 
     def register(model: M) -> M:
+        model.written_as = gguf[0] if gguf else written_as
         _HF.update(dict.fromkeys(hf, model))
         _GGUF.update(dict.fromkeys(gguf, model))
         return model

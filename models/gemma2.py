@@ -29,6 +29,7 @@ class Gemma2(CausalLM):
         "sliding_window_pattern": 2,
         "attn_logit_softcapping": 50.0,
         "final_logit_softcapping": 30.0,
+        "tie_word_embeddings": True,
     }
     layers_of_27b: ClassVar[int] = 46
 

@@ -34,7 +34,11 @@ class Gemma3(Gemma2):
     """
 
     harmless = (*CausalLM.harmless, "vision_tower.", "multi_modal_projector.")
-    unsaid = {"sliding_window_pattern": 6, "rope_local_base_freq": 10000.0}
+    unsaid = {
+        "sliding_window_pattern": 6,
+        "rope_local_base_freq": 10000.0,
+        "tie_word_embeddings": True,
+    }
     layers_of_27b = 62
 
     @classmethod

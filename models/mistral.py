@@ -5,6 +5,6 @@ from __future__ import annotations
 from .base import CausalLM, architecture
 
 
-@architecture(hf=("mistral",))
+@architecture(hf=("mistral",), written_as="llama")
 class Mistral(CausalLM):
     """The window comes from the configuration."""

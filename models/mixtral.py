@@ -5,7 +5,7 @@ from __future__ import annotations
 from .base import CausalLM, architecture
 
 
-@architecture(hf=("mixtral",))
+@architecture(hf=("mixtral",), written_as="llama")
 class Mixtral(CausalLM):
     """w1, w2 and w3 are gate, down and up."""
 

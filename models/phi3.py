@@ -16,7 +16,8 @@ class Phi3(CausalLM):
     """GGUF keeps LongRoPE's two sets of divisors as tensors."""
 
     gguf_names = {"mlp.gate_up_proj": "ffn_up"}
-
+    # llama.cpp once refused files without it
+    gguf_keys = {"attention.sliding_window": 0}
     harmless = (*CausalLM.harmless, "rope_factors_long.weight", "rope_factors_short.weight")
 
     @classmethod

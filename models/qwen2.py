@@ -14,5 +14,6 @@ class Qwen2(CausalLM):
 
     @classmethod
     def adapt(cls, config: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
-        """Switch the window off where nothing switches it on."""
-        return {"use_sliding_window": False, **config}
+        """Switch the window off where nothing switches it on: in GGUF, where no layers are named for it."""
+        named = checkpoint.format == "gguf" and "layer_types" in config
+        return {"use_sliding_window": named, **config}

@@ -133,6 +133,11 @@ class GGUFCheckpoint(Checkpoint):
         """Every tensor's description by name, in file order."""
         return self._infos
 
+    def part_of(self, name: str) -> int:
+        """Return which file of a split model holds a tensor, counted from 0; raise MissingTensor."""
+        self.info(name)
+        return self._places[name][0]
+
     def load(self, name: str, device: str = "cpu") -> QTensor:
         """Return a tensor as stored; on the CPU its memory is the mapped file."""
         try:

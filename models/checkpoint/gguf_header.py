@@ -14,6 +14,7 @@ from struct import Struct
 from ...errors import CorruptFile, UnknownFormat
 from ...quant.dtype import DType, dtype_by_ggml_id
 from .base import TensorInfo
+from .gguf_values import Verbatim
 
 MAGIC = b"GGUF"
 _MAX_DIMS = 4
@@ -54,6 +55,7 @@ class GGUFMetadata(Mapping[str, object]):
         self._path = path
         self._data = data
         self._values: dict[str, object] = {}
+        self._spans: dict[str, tuple[int, int, int]] = {}
 
     def __getitem__(self, key: str) -> object:
         value = self._values[key]
@@ -71,11 +73,20 @@ class GGUFMetadata(Mapping[str, object]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def add(self, key: str, value: object) -> None:
-        """Set a pair while the header is being read; raise CorruptFile if the key was there."""
+    def verbatim(self, key: str) -> Verbatim:
+        """Return a value's type and bytes as they stand in the file, to be copied."""
+        kind, start, end = self._spans[key]
+        return Verbatim(kind, self._data[start:end])
+
+    def add(self, key: str, value: object, span: tuple[int, int, int]) -> None:
+        """Set a pair while the header is being read; raise CorruptFile if the key was there.
+
+        span: the value's type, its first byte and the one after its last.
+        """
         if key in self._values:
             raise Reader(self._path, self._data).corrupt(f"the metadata key {key!r} appears twice")
         self._values[key] = value
+        self._spans[key] = span
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +229,9 @@ def read_header(path: Path, data: mmap | bytes) -> Header:
     for _ in range(num_pairs):
         key = reader.name("a metadata key")
         kind = reader.number(_U32, f"the type of {key!r}")
-        metadata.add(key, reader.value(kind, f"the metadata value {key!r}"))
+        start = reader.at
+        value = reader.value(kind, f"the metadata value {key!r}")
+        metadata.add(key, value, (kind, start, reader.at))
     entries = _tensor_entries(reader, num_tensors)
     return Header(metadata, _place_tensors(reader, entries, _alignment(reader, metadata)))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ...errors import CorruptFile
 
-_RENAMED = {
+RENAMED = {
     "embedding_length": "hidden_size",
     "block_count": "num_hidden_layers",
     "attention.head_count": "num_attention_heads",
@@ -25,6 +25,7 @@ _RENAMED = {
     "expert_count": "num_local_experts",
     "expert_used_count": "num_experts_per_tok",
     "expert_feed_forward_length": "moe_intermediate_size",
+    "expert_weights_norm": "norm_topk_prob",
     "rope.freq_base_swa": "rope_local_base_freq",
 }
 
@@ -58,7 +59,7 @@ def neutral_config(metadata: Mapping[str, object]) -> dict[str, object]:
         return found
 
     config: dict[str, object] = {"model_type": architecture}
-    config |= {name: value(key) for key, name in _RENAMED.items() if value(key) is not None}
+    config |= {name: value(key) for key, name in RENAMED.items() if value(key) is not None}
     # As in llama.cpp, 0 stands for nothing.
     scaling = {name: value(key) for key, name in _SCALING.items() if value(key) not in (None, 0)}
     if "factor" not in scaling and value("rope.scale_linear"):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from .pretokenizers import PreTokenizer
-from .vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Vocabulary, byte_value
+from ...models.checkpoint.pretokenizers import PreTokenizer
+from ...models.checkpoint.token_types import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, byte_value
+from .vocabulary import Vocabulary
 
 Merge = tuple[str, str]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from tokenizers import Tokenizer as Backend
 
 from ...errors import TokenizerError
+from ...models.checkpoint.library import LibraryErrors
+from ...models.checkpoint.pretokenizers import pre_tokenizer
 from . import backend as build
 from .fields import Fields
-from .library import LibraryErrors
-from .pretokenizers import pre_tokenizer
 from .special import end_ids, mark_control
 from .tokenizer import Frame, Tokenizer
 from .vocabulary import Spelling, Vocabulary

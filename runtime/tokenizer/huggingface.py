@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import AddedToken, decoders, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from ...errors import TokenizerError
+from ...models.checkpoint.library import LibraryErrors
+from ...models.checkpoint.model_proto import BPE, read_model_proto
+from ...models.checkpoint.token_types import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED, byte_value
+from ...models.checkpoint.tokenizer_files import (
+    MAX_SIZE,
+    AddedEntry,
+    added_entries,
+    read_bytes,
+    read_json,
+    token_text,
+)
 from . import backend as build
-from .library import LibraryErrors
-from .model_proto import BPE, read_model_proto
 from .special import end_ids
 from .tokenizer import Frame, Tokenizer
-from .vocabulary import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED, Spelling, Vocabulary, byte_value
-
-# Far above any real vocabulary; it keeps a damaged id from costing memory.
-_MAX_SIZE = 1 << 24
-
-
-@dataclass(frozen=True, slots=True)
-class _Added:
-    """A token that tokenizer_config.json or added_tokens.json puts on top of the model's own."""
-
-    id: int
-    text: str
-    special: bool
-    lstrip: bool = False
-    rstrip: bool = False
+from .vocabulary import Spelling, Vocabulary
 
 
 def tokenizer_from_folder(folder: Path, declared_ends: Iterable[int] = ()) -> Tokenizer:
     """Build the tokenizer of a model folder; declared_ends: eos ids of its other files."""
-    config = _read_json(folder / "tokenizer_config.json")
+    config = read_json(folder / "tokenizer_config.json")
     if (folder / "tokenizer.json").is_file():
         return _from_json(folder, config, declared_ends)
     if (folder / "tokenizer.model").is_file():
@@ -52,14 +46,14 @@ def _from_json(folder: Path, config: Mapping[str, object], declared_ends: Iterab
         backend.no_truncation()
         backend.no_padding()
         known = backend.get_vocab(with_added_tokens=True)
-        missing = [token for token in _added_tokens(folder, config) if token.text not in known]
+        missing = [token for token in added_entries(folder, config) if token.text not in known]
         if missing:
             backend.add_tokens([_library_token(token) for token in missing])
         vocabulary, drop_space = _read_vocabulary(backend)
         prefix, suffix = _template(backend)
     ids = vocabulary.ids
-    bos = ids.get(_token_text(config, "bos_token"), prefix[0] if prefix else None)
-    eos = ids.get(_token_text(config, "eos_token"))
+    bos = ids.get(token_text(config, "bos_token"), prefix[0] if prefix else None)
+    eos = ids.get(token_text(config, "eos_token"))
     # a template of the file rules; the two switches count only where it adds nothing
     if not prefix and not suffix:
         prefix = (bos,) if config.get("add_bos_token") is True and bos is not None else ()
@@ -74,7 +68,7 @@ def _read_vocabulary(backend: Backend) -> tuple[Vocabulary, bool]:
     spelling, has_bytes, drop_space = _spelling(backend)
     by_text = backend.get_vocab(with_added_tokens=True)
     size = 1 + max(by_text.values(), default=-1)
-    if size > _MAX_SIZE:
+    if size > MAX_SIZE:
         raise TokenizerError(f"tokenizer.json has a token of the impossible id {size - 1}")
     texts, types = [""] * size, bytearray(bytes((UNUSED,)) * size)
     for text, i in by_text.items():
@@ -127,7 +121,7 @@ def _template(backend: Backend) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _from_model(folder: Path, config: Mapping[str, object], declared_ends: Iterable[int]) -> Tokenizer:
-    model = read_model_proto(_read_bytes(folder / "tokenizer.model"))
+    model = read_model_proto(read_bytes(folder / "tokenizer.model"))
     if model.model_type != BPE or model.whitespace_as_suffix:
         raise TokenizerError(
             "tokenizer.model is not of SentencePiece's BPE type",
@@ -138,7 +132,7 @@ def _from_model(folder: Path, config: Mapping[str, object], declared_ends: Itera
         if kind == USER_DEFINED:
             # these are looked for in the text before its spaces become ▁
             texts[i] = texts[i].replace("▁", " ")
-    added = _added_tokens(folder, config)
+    added = added_entries(folder, config)
     for token in added:
         if token.id >= len(texts):
             gap = range(len(texts), token.id + 1)
@@ -155,10 +149,10 @@ def _from_model(folder: Path, config: Mapping[str, object], declared_ends: Itera
         build.add_special(backend, vocabulary, greedy.__contains__)
     size = len(vocabulary)
     bos = vocabulary.ids.get(
-        _token_text(config, "bos_token"), model.bos_id if 0 <= model.bos_id < size else None
+        token_text(config, "bos_token"), model.bos_id if 0 <= model.bos_id < size else None
     )
     eos = vocabulary.ids.get(
-        _token_text(config, "eos_token"), model.eos_id if 0 <= model.eos_id < size else None
+        token_text(config, "eos_token"), model.eos_id if 0 <= model.eos_id < size else None
     )
     ends = [*declared_ends, *(() if eos is None else (eos,))]
     frame = Frame(
@@ -172,48 +166,7 @@ def _from_model(folder: Path, config: Mapping[str, object], declared_ends: Itera
     return Tokenizer(backend, vocabulary, frame)
 
 
-def _added_tokens(folder: Path, config: Mapping[str, object]) -> list[_Added]:
-    """Return the tokens that the folder's JSON files add, by id."""
-    found: dict[int, _Added] = {}
-    for text, number in _read_json(folder / "added_tokens.json").items():
-        if isinstance(number, int) and 0 <= number < _MAX_SIZE:
-            found[number] = _Added(number, text, special=False)
-    listed = config.get("added_tokens_decoder")
-    for key, entry in listed.items() if isinstance(listed, dict) else ():
-        if key.isdecimal() and int(key) < _MAX_SIZE and isinstance(entry, dict) and entry.get("content"):
-            flags = {name: bool(entry.get(name, False)) for name in ("special", "lstrip", "rstrip")}
-            found[int(key)] = _Added(int(key), str(entry["content"]), **flags)
-    return [found[number] for number in sorted(found)]
-
-
-def _library_token(token: _Added) -> AddedToken:
+def _library_token(token: AddedEntry) -> AddedToken:
     return AddedToken(
         token.text, normalized=False, special=token.special, lstrip=token.lstrip, rstrip=token.rstrip
     )
-
-
-def _token_text(config: Mapping[str, object], key: str) -> str:
-    value = config.get(key)
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else ""
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    """Return a JSON object, empty where the file is absent."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(_read_bytes(path))
-    except (ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path.name} is not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise TokenizerError(f"{path.name} holds no JSON object")
-    return value
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise TokenizerError(f"cannot read {path}: {error.strerror}") from None

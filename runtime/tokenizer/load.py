@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ...models.checkpoint.tokenizer_files import declared_ends
 from .gguf import tokenizer_from_gguf
 from .huggingface import tokenizer_from_folder
 from .tokenizer import Tokenizer
@@ -18,11 +18,4 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     if checkpoint.format == "gguf":
         return tokenizer_from_gguf(checkpoint.metadata)
     folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
-    return tokenizer_from_folder(folder, _declared_ends(checkpoint))
-
-
-def _declared_ends(checkpoint: Checkpoint) -> Iterator[int]:
-    """Yield the `eos_token_id` of generation_config.json and config.json, each a number or a list."""
-    for source in (checkpoint.generation, checkpoint.config):
-        value = source.get("eos_token_id")
-        yield from (i for i in (value if isinstance(value, list) else [value]) if isinstance(i, int))
+    return tokenizer_from_folder(folder, declared_ends(checkpoint.generation, checkpoint.config))

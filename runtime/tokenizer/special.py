@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .vocabulary import CONTROL, NORMAL, USER_DEFINED, Vocabulary
+from ...models.checkpoint.token_types import CONTROL, END_NAMES, NORMAL, USER_DEFINED
+from .vocabulary import Vocabulary
 
-# names that end a turn or a text in the model families so far
-_END_NAMES = (
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>",
-    "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
-    "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[",
-)  # fmt: skip
 # fill-in-the-middle: the first of each line ends a generation too
 _FILL_END_NAMES = (
     ("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"),
@@ -30,7 +25,7 @@ def end_ids(vocabulary: Vocabulary, declared: Iterable[int]) -> frozenset[int]:
     """Return every id that ends a generation: the declared ones and those known by name."""
     ids = vocabulary.ids
     found = {i for i in declared if 0 <= i < len(vocabulary)}
-    found.update(ids[name] for name in _END_NAMES if name in ids)
+    found.update(ids[name] for name in END_NAMES if name in ids)
     for names in _FILL_END_NAMES:
         found.update([ids[name] for name in names if name in ids][:1])
     if (end := ids.get("</s>")) is not None and vocabulary.token_type(end) == CONTROL:
@@ -47,7 +42,7 @@ def mark_control(vocabulary: Vocabulary) -> Vocabulary:
     """Return the vocabulary with markup that files often declare as ordinary text made control tokens."""
     ids, types = vocabulary.ids, bytearray(vocabulary.types)
     fills = (name for names in _FILL_END_NAMES for name in names)
-    for name in (*_END_NAMES, *_FILL_NAMES, *fills):
+    for name in (*END_NAMES, *_FILL_NAMES, *fills):
         if name in ids and types[ids[name]] in (NORMAL, USER_DEFINED):
             types[ids[name]] = CONTROL
     # ordinary `</s>` is an HTML tag, and so is a declared one beside a proper <eos>

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from ...models.checkpoint.token_types import BYTE, CONTROL, NORMAL, UNKNOWN
 from .stream import TextStream
-from .vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, Vocabulary
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-# GGUF's numbers of token types
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+from ...models.checkpoint.token_types import BYTE, CONTROL, UNKNOWN, UNUSED, USER_DEFINED, byte_value
 
 # how a normal token is written: GPT-2's byte alphabet, ▁ for a space, or ## for a word that goes on
 Spelling = Literal["byte-level", "metaspace", "wordpiece"]
@@ -82,16 +81,6 @@ class Vocabulary:
             return bytes(_ALPHABET[char] for char in text)
         except KeyError:
             return _utf8(text)
-
-
-def byte_value(text: str) -> int | None:
-    """Return the byte that a token like `<0x0A>` names, None where it names none."""
-    if len(text) != 6 or not text.startswith("<0x") or text[5] != ">":
-        return None
-    try:
-        return int(text[3:5], 16)
-    except ValueError:
-        return None
 
 
 def _utf8(text: str) -> bytes:

@@ -9,9 +9,9 @@ import vocabularies
 from hypothesis import given
 from hypothesis import strategies as st
 from mull.errors import TokenizerError
+from mull.models.checkpoint.pretokenizers import PRE_TOKENIZERS
 from mull.runtime.tokenizer.backend import MAX_WORD
 from mull.runtime.tokenizer.gguf import tokenizer_from_gguf
-from mull.runtime.tokenizer.pretokenizers import PRE_TOKENIZERS
 from vocabularies import Metadata
 
 KINDS = [vocabularies.byte_level, vocabularies.sentencepiece, vocabularies.wordpiece]

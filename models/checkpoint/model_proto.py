@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ...errors import TokenizerError
-from .vocabulary import NORMAL
+from .token_types import NORMAL
 
 UNIGRAM, BPE = 1, 2
 
