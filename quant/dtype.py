@@ -1,21 +1,36 @@
-"""Names, block sizes and bytes of every weight type, and the table of their dequantizers; free of torch."""
+"""Every weight type: name, block and bytes, and the tables of what unpacks and makes its blocks; free of torch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import NotSupported, ShapeMismatch
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     # blocks: uint8 [num_blocks, nbytes]  ->  float32 [num_blocks, block], on the same device
     Dequantizer = Callable[[Tensor], Tensor]
+    # weights: float32 [rows, cols], importance: float32 [cols] or None  ->  uint8 [rows, bytes per row]
+    Quantizer = Callable[[Tensor, Tensor | None], Tensor]
 
 _dequantizers: dict[str, Dequantizer] = {}
+_quantizers: dict[str, Quantizer] = {}
+_layouts: dict[str, Layout] = {}
+
+
+class Layout(Protocol):
+    """How several tensors make up weights: the first holds rows of codes, the others what the codes stand for."""
+
+    def dequantize(self, parts: tuple[Tensor, ...], cols: int, torch_dtype: torch.dtype) -> Tensor:
+        """Return the weights [rows, cols]."""
+
+    def rows(self, parts: tuple[Tensor, ...], cols: int, start: int, stop: int) -> tuple[Tensor, ...]:
+        """Return the parts of some rows; codes are not copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,15 @@ class DType:
         """Register the function that turns this type's blocks into float32 (a decorator)."""
         _dequantizers[self.name] = function
         return function
+
+    def quantizer(self, function: Quantizer) -> Quantizer:
+        """Register the function that turns float32 rows into this type's blocks (a decorator)."""
+        _quantizers[self.name] = function
+        return function
+
+    def made_of(self, layout: Layout) -> None:
+        """Register how the several tensors are read that weights of this type are stored in."""
+        _layouts[self.name] = layout
 
 
 # name, weights per block, bytes per block, number in GGUF files (None: safetensors only)
@@ -93,6 +117,10 @@ _TABLE: tuple[tuple[str, int, int, int | None], ...] = (
     ("mxfp4", 32, 17, 39),
     ("nvfp4", 64, 36, 40),
     ("q1_0", 128, 18, 41),
+    # bitsandbytes' types; the scales are tensors of their own and not counted here
+    ("nf4", 2, 1, None),
+    ("fp4", 2, 1, None),
+    ("int8", 1, 1, None),
 )
 
 DTYPES: dict[str, DType] = {row[0]: DType(*row) for row in _TABLE}
@@ -120,4 +148,20 @@ def find_dequantizer(kind: DType) -> Dequantizer:
         raise NotSupported(
             f"weights of type {kind.name} cannot be read: no dequantizer is known for it",
             hint=f"convert the model to one of: {' '.join(_dequantizers)}",
+        ) from None
+
+
+def find_layout(kind: DType) -> Layout:
+    """Return how weights of this type are read that several tensors hold."""
+    return _layouts[kind.name]
+
+
+def find_quantizer(kind: DType) -> Quantizer:
+    """Return the registered quantizer of a block type; raise NotSupported if it has none."""
+    try:
+        return _quantizers[kind.name]
+    except KeyError:
+        raise NotSupported(
+            f"weights of type {kind.name} cannot be made: no quantizer is known for it",
+            hint=f"choose one of: f32 f16 bf16 {' '.join(_quantizers)}",
         ) from None

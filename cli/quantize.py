@@ -1,0 +1,129 @@
+"""`llm quantize`: a model in fewer bits, from GGUF or from safetensors."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import InvalidRequest
+from .options import check_threads, with_groups
+from .quantize_flags import FileFlags, MixtureFlags
+from .quantize_run import Run
+from .quantize_source import Opened, open_source
+from .quantize_tables import plan_json, plan_lines, type_entries, type_lines
+from .terminal import Terminal
+
+if TYPE_CHECKING:
+    from ..quant.file_types import FileType
+
+_IN_NAME = re.compile(r"[-._]((?:I?Q|TQ|MXFP|B?F)[0-9][0-9A-Z_]*)(?:-\d{5}-of-\d{5})?\.gguf", re.IGNORECASE)
+
+_MIX, _FILES = MixtureFlags(), FileFlags()
+
+
+@with_groups
+def command(
+    source: Annotated[
+        str | None, typer.Argument(metavar="SRC", help="A .gguf, a folder of safetensors, or a model's name.")
+    ] = None,
+    target: Annotated[str | None, typer.Argument(metavar="DST", help="The file to write.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(metavar="[TYPE]", help="Such as Q4_K_M; --list shows them all.")
+    ] = None,
+    mixture: MixtureFlags = _MIX,
+    files: FileFlags = _FILES,
+    threads: Annotated[
+        int | None, typer.Option("--threads", "-t", metavar="N", help="CPU threads; 0: one per core.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing.")] = False,
+    list_types: Annotated[bool, typer.Option("--list", help="Print the types, for SRC if given.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no notes.")] = False,
+) -> None:
+    """Write a model with fewer bits per weight.
+
+    Without TYPE the name of DST may say it (model-q4_k_m.gguf). COPY changes no tensor: it converts, splits,
+    joins, or sets metadata.
+
+    \b
+    Examples:
+      llm quantize --list ./qwen3-8b-f16.gguf
+      llm quantize ./qwen3-8b-f16.gguf ./qwen3-8b-q4_k_m.gguf
+      llm quantize ./Qwen3-8B out.gguf Q4_K_M --imatrix qwen3.imatrix
+      llm quantize ./Qwen3-8B Q6_K --name qwen3:q6
+      llm quantize model.gguf Q4_K_M --tensor-type ffn_down=q6_k --dry-run
+      llm quantize parts-00001-of-00003.gguf whole.gguf COPY
+    """
+    check_threads(threads)
+    if list_types:
+        _list(source, target, as_json=as_json)
+        return
+    if source is None:
+        raise InvalidRequest("what is to be quantized?", hint="llm quantize SRC DST TYPE")
+    run = Run(mixture, files, Terminal.detect(color=False), threads, quiet=quiet or as_json)
+    where, kind = _sort_out(files, target, kind, dry_run=dry_run)
+    with open_source(source) as opened:
+        plan = run.plan(opened, _type(opened, where, kind))
+        if dry_run:
+            print(json.dumps(plan_json(plan), indent=2) if as_json else "\n".join(plan_lines(plan)))
+            run.warn(plan)
+            return
+        report = run.write(opened, plan, where)
+    if as_json:
+        print(json.dumps(report, indent=2))
+
+
+def _list(source: str | None, target: str | None, *, as_json: bool) -> None:
+    if target is not None:
+        raise InvalidRequest("--list takes one model", hint="llm quantize --list SRC")
+    with ExitStack() as stack:
+        model = stack.enter_context(open_source(source)).source if source else None
+        entries = type_entries(model)
+    print(json.dumps(entries, indent=2) if as_json else "\n".join(type_lines(entries)))
+
+
+def _type(opened: Opened, target: Path | None, kind: str | None) -> FileType | None:
+    """Return the type that is asked for, or that DST's name says; None for COPY."""
+    from ..quant.file_types import ALIASES, COPY, FILE_TYPES, file_type
+
+    if kind is not None:
+        return None if kind.upper() == COPY else file_type(kind)
+    named = _IN_NAME.search(target.name) if target else None
+    if named and named[1].upper() in {**FILE_TYPES, **ALIASES}:
+        return file_type(named[1])
+    if opened.is_folder:
+        return None
+    raise InvalidRequest(
+        "which type?", field="type", hint="llm quantize SRC DST Q4_K_M; --list shows the types"
+    )
+
+
+def _sort_out(
+    files: FileFlags, target: str | None, kind: str | None, *, dry_run: bool
+) -> tuple[Path | None, str | None]:
+    """Tell DST and TYPE apart: with --name or --dry-run there may be no DST."""
+    if kind is None and target is not None and _says_type(target, files, dry_run=dry_run):
+        target, kind = None, target
+    if target is not None and kind is not None and _is_type(target) and not _is_type(kind):
+        raise InvalidRequest(f"'{kind}' is no type", hint=f"TYPE comes last: SRC {kind} {target}")
+    if files.name is not None and target is not None:
+        raise InvalidRequest("a DST and --name exclude one another", hint=f"without {target}")
+    if target is None and not dry_run and files.name is None:
+        raise InvalidRequest("where is the model to be written?", hint="a file as DST, or --name NAME")
+    return None if target is None else Path(target).expanduser(), kind
+
+
+def _says_type(word: str, files: FileFlags, *, dry_run: bool) -> bool:
+    """Tell whether the only word after SRC is TYPE."""
+    return _is_type(word) or files.name is not None or (dry_run and not word.endswith(".gguf"))
+
+
+def _is_type(word: str) -> bool:
+    from ..quant.file_types import ALIASES, COPY, FILE_TYPES
+
+    return word.upper() in {*FILE_TYPES, *ALIASES, COPY}

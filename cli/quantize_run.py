@@ -1,0 +1,145 @@
+"""One call of `llm quantize`: plans, checks, writes and reports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..registry.name import ModelName
+from .formats import human_bytes, printable
+from .progress import BYTES, ProgressLine, clock_text
+from .quantize_flags import FileFlags, MixtureFlags
+from .quantize_source import Opened, check_target
+from .quantize_tables import fallback_note, plan_json
+from .terminal import Terminal
+
+if TYPE_CHECKING:
+    from ..models.checkpoint.gguf_values import Value
+    from ..models.quantize import Plan
+    from ..quant.file_types import FileType
+    from ..quant.imatrix import ImportanceMatrix
+
+
+class Run:
+    """One call of the command."""
+
+    def __init__(
+        self,
+        mixture: MixtureFlags,
+        files: FileFlags,
+        terminal: Terminal,
+        threads: int | None,
+        *,
+        quiet: bool,
+    ) -> None:
+        self.mixture = mixture
+        self.files = files
+        self.terminal = terminal
+        self.threads = threads
+        self.quiet = quiet
+        self.importance: ImportanceMatrix | None = None
+        self.name = None if files.name is None else ModelName.parse(files.name)
+
+    def plan(self, opened: Opened, kind: FileType | None) -> Plan:
+        """Work out what is to be written, without reading a tensor."""
+        from ..models.quantize import make_plan, parse_pair
+
+        source = opened.source
+        changed = dict(parse_pair(text, source) for text in self.files.override_kv or ())
+        if self.mixture.imatrix is not None:
+            changed |= self._read_importance(opened, self.mixture.imatrix)
+        return make_plan(source, self.mixture.options(kind), changed)
+
+    def _read_importance(self, opened: Opened, path: Path) -> Mapping[str, Value]:
+        """Read the importance matrix and return what the new file says about it."""
+        from ..quant.imatrix import ImportanceMatrix
+
+        self.importance = ImportanceMatrix.read(path)
+        self.importance.check({tensor.name: tensor.shape for tensor in opened.source.tensors})
+        said: dict[str, Value] = {"quantize.imatrix.file": str(path)}
+        if self.importance.datasets:
+            said["quantize.imatrix.dataset"] = self.importance.datasets[0]
+        said["quantize.imatrix.entries_count"] = len(self.importance.entries)
+        if self.importance.chunk_count > 0:
+            said["quantize.imatrix.chunks_count"] = self.importance.chunk_count
+        return said
+
+    def warn(self, plan: Plan) -> None:
+        """Say on stderr what a dry run would be refused for, and what got other types."""
+        notes = [fallback_note(plan)]
+        if plan.coarse and self.importance is None:
+            notes.append(f"note: this needs --imatrix, for {plan.coarse[0].name} and others")
+        if plan.requantized and not self.mixture.allow_requantize:
+            notes.append(f"note: this needs --allow-requantize, for {plan.requantized[0].name} and others")
+        for note in notes:
+            if note is not None and not self.quiet:
+                self.terminal.note(printable(note))
+
+    def write(self, opened: Opened, plan: Plan, target: Path | None) -> dict[str, object]:
+        """Quantize; return what `--json` prints."""
+        from ..models.quantize import check_plan
+
+        check_plan(plan, allow_requantize=self.mixture.allow_requantize, importance=self.importance)
+        started = time.monotonic()
+        if target is not None:
+            written = self._write_files(opened, plan, target)
+        else:
+            written = []
+            self._register(opened, plan)
+        seconds = time.monotonic() - started
+        self.warn(plan)
+        where = self.files.name if target is None else _span(written)
+        if not self.quiet:
+            self.terminal.note(
+                f"{printable(str(where))}: {human_bytes(plan.nbytes)}, {plan.bits_per_weight:.2f} bits per weight "
+                f"(before: {human_bytes(plan.source.nbytes)}), in {clock_text(seconds)}"
+            )
+        report = plan_json(plan)
+        report |= {
+            "files": [str(path) for path in written],
+            "name": self.files.name,
+            "seconds": round(seconds, 3),
+        }
+        return report
+
+    def _write_files(self, opened: Opened, plan: Plan, target: Path) -> list[Path]:
+        from ..models.quantize import run_plan, target_paths, use_threads
+
+        output = self.files.output(target)
+        check_target(opened, target_paths(plan, output))
+        use_threads(self.threads)
+        line = ProgressLine(self.terminal, "quantizing", BYTES, enabled=not self.quiet)
+        try:
+            return run_plan(plan, output, self.importance, line.update)
+        finally:
+            line.clear()
+
+    def _register(self, opened: Opened, plan: Plan) -> None:
+        """Write into the store under a name; a stored model's template and parameters come along."""
+        from ..registry.create import create
+        from ..registry.incoming import incoming
+        from ..registry.modelfile import Command, Modelfile
+        from ..registry.store import Store
+        from ..settings import load_settings
+        from .create import inspect
+
+        assert self.name is not None
+        # What cannot be run is refused before it is written.
+        inspect(opened.target.path)
+        store = Store(load_settings().models_dir)
+        with incoming(store.root) as folder:
+            first = str(self._write_files(opened, plan, folder / "model.gguf")[0])
+            contents = opened.target.contents
+            modelfile = (
+                Modelfile((Command("from", (first,)),))
+                if contents is None
+                else Modelfile.from_contents(contents, first)
+            )
+            create(store, self.name, modelfile, base=folder, inspect=inspect)
+
+
+def _span(files: list[Path]) -> str:
+    """Name the files that were written."""
+    return str(files[0]) if len(files) == 1 else f"{files[0]} to {files[-1].name}"
