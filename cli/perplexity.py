@@ -15,7 +15,7 @@ from ..errors import InvalidRequest
 from ..settings import load_settings
 from .inputs import read_text
 from .opening import open_llm
-from .options import ComputeFlags, Model, parse_count, with_groups
+from .options import Model, ModelFlags, parse_count, with_groups
 from .terminal import Terminal
 from .tokenize import open_tokenizer
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _ROWS = 64
 _WINDOW = 512
 _SMALLEST = 4  # tokens in a window, so that something is scored
-_AUTOMATIC = ComputeFlags()
+_AUTOMATIC = ModelFlags()
 
 
 @with_groups
@@ -42,7 +42,7 @@ def command(
             "--num-ctx", "-c", metavar="N", parser=parse_count, help="Tokens per window. [default: 512]"
         ),
     ] = None,
-    load: ComputeFlags = _AUTOMATIC,
+    load: ModelFlags = _AUTOMATIC,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone.")] = False,
 ) -> None:
@@ -131,10 +131,14 @@ class Score:
 
 def score_window(llm: LLM, window: Sequence[int]) -> Score:
     """Score the tokens of a window's second half, each given everything before it in the window."""
-    first = len(window) // 2
-    logits = llm.logits(window, first)[:-1]  # [scored tokens, vocabulary]
-    losses = list(_losses(logits, window[first + 1 :]))
+    losses = list(_losses(*scored(llm, window)))
     return Score(len(losses), math.fsum(losses), math.fsum(loss * loss for loss in losses))
+
+
+def scored(llm: LLM, window: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
+    """Return the logits [n, vocab] before each scored token of a window, and those tokens [n]."""
+    first = len(window) // 2
+    return llm.logits(window, first)[:-1], window[first + 1 :]
 
 
 def _losses(logits: Tensor, targets: Sequence[int]) -> Iterator[float]:

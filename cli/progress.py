@@ -25,6 +25,10 @@ BYTES = Unit(
     lambda done, total: f"{human_bytes(done)} of {human_bytes(total)}",
     lambda rate: f"{human_bytes(int(rate))}/s",
 )
+WEIGHTS = Unit(
+    lambda done, total: f"{human_number(done)} of {human_number(total)} weights",
+    lambda rate: f"{human_number(int(rate))}/s",
+)
 TOKENS = Unit(
     lambda done, total: f"{done:,}/{total:,} tokens",
     lambda rate: f"{human_number(int(rate))} tokens/s",
