@@ -12,15 +12,17 @@ ParameterValue = int | float | bool | str | list[str]
 
 _INT = [
     "num_keep", "num_ctx", "seed", "num_batch", "num_predict", "num_gpu", "top_k", "main_gpu", "num_thread",
-    "repeat_last_n", "draft_num_predict", "think_rounds",
+    "repeat_last_n", "min_keep", "dry_allowed_length", "dry_penalty_last_n", "mirostat", "draft_num_predict",
+    "think_rounds",
 ]  # fmt: skip
 _FLOAT = [
     "temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty",
-    "think_soft",
+    "top_n_sigma", "xtc_probability", "xtc_threshold", "dry_multiplier", "dry_base", "dynatemp_range",
+    "dynatemp_exponent", "mirostat_tau", "mirostat_eta", "adaptive_target", "adaptive_decay", "think_soft",
 ]  # fmt: skip
 _BOOL = ["use_mmap"]
-_TEXT = ["think_wait", "think_message"]
-_LIST = ["stop"]
+_TEXT = ["samplers", "think_wait", "think_message"]
+_LIST = ["stop", "dry_sequence_breakers"]
 
 # Name -> the values' shape, and that shape in words.
 _SHAPED: Mapping[str, tuple[str, str]] = {
@@ -38,7 +40,6 @@ _SHAPED: Mapping[str, tuple[str, str]] = {
 # Ollama still takes these and does nothing with them.
 DEPRECATED = frozenset((
     "penalize_newline", "low_vram", "f16_kv", "logits_all", "vocab_only", "use_mlock",
-    "mirostat", "mirostat_tau", "mirostat_eta",
 ))  # fmt: skip
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")

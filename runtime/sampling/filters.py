@@ -1,149 +1,144 @@
-"""The table of filters, in llama.cpp's order and with its semantics; each narrows or scales the choice."""
+"""The samplers that narrow or scale a choice: pure functions, with llama.cpp's semantics."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from ...kernels.dispatch import find
-from .params import SamplingParams
+from .candidates import Candidates, Floats, highest, log_total, places_of_highest, softmax
 
 # Below this a temperature is nothing in float32, and nothing divided by it is no number.
 _COLDEST = 1e-30
+# What fits into float32 with room to spare.
+_HOTTEST = 1e30
+# How many of a long list are sorted first, in the hope that they are enough.
+_TRIES = (256, 1024)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """The tokens that may still be drawn: float32 logits [n] and their ids [n].
+def top_k(candidates: Candidates, count: int) -> Candidates:
+    """Keep the `count` highest candidates."""
+    return highest(candidates, count)
 
-    ids None: the whole vocabulary, where a logit's position is its id.
-    is_sorted: highest logit first, of equal logits the lowest id first.
+
+def top_n_sigma(candidates: Candidates, n: float) -> Candidates:
+    """Ban candidates that are more than n standard deviations below the highest logit (arXiv 2411.07641).
+
+    They stay in the list, so that what follows counts them, as in llama.cpp.
     """
-
-    logits: Tensor
-    ids: Tensor | None = None
-    is_sorted: bool = False
-
-    def keep(self, count: int) -> Candidates:
-        """Keep the first `count` candidates."""
-        return Candidates(self.logits[:count], None if self.ids is None else self.ids[:count], self.is_sorted)
-
-    def pick(self, where: Tensor, *, is_sorted: bool) -> Candidates:
-        """Keep the candidates at the positions `where` [m], in that order."""
-        ids = where if self.ids is None else self.ids[where]
-        return Candidates(self.logits[where], ids, is_sorted)
-
-    def on_host(self) -> Candidates:
-        """Bring the candidates to the CPU, where many small steps cost less."""
-        ids = None if self.ids is None else self.ids.cpu()
-        return Candidates(self.logits.cpu(), ids, self.is_sorted)
-
-    def token_at(self, position: int) -> int:
-        """Return the id of the candidate at a position."""
-        return position if self.ids is None else int(self.ids[position])
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """One row of the table: a filter runs only where `is_neutral` is false."""
-
-    name: str
-    apply: Callable[[Candidates, SamplingParams], Candidates]
-    is_neutral: Callable[[SamplingParams], bool]
-
-
-def add_bias(logits: Tensor, ids: Tensor, bias: Tensor) -> Tensor:
-    """Add bias [n] to the logits [vocab] of the tokens ids [n], in place."""
-    return logits.index_add_(0, ids, bias)
-
-
-def penalize(logits: Tensor, ids: Tensor, counts: Tensor, params: SamplingParams) -> Tensor:
-    """Lower the logits [vocab] of the tokens ids [n], which occurred counts [n] times in the window, in place.
-
-    Negative logits are multiplied by the repeat penalty, positive ones divided, so that both fall.
-    """
-    old = logits[ids]
-    repeated = torch.where(old > 0, old / params.repeat_penalty, old * params.repeat_penalty)
-    new = repeated - counts * params.frequency_penalty - params.presence_penalty
-    return logits.index_copy_(0, ids, new)
-
-
-def highest(candidates: Candidates, count: int) -> Candidates:
-    """Return the `count` highest candidates, sorted; of equal logits the lowest ids."""
-    if candidates.is_sorted:
-        return candidates.keep(count)
     logits = candidates.logits
-    where, values = find("highest", device=logits.device.type)(logits, count)
-    ids = where if candidates.ids is None else candidates.ids[where]
-    return Candidates(values, ids, is_sorted=True).on_host()
+    if len(logits) < 2:
+        return candidates
+    allowed = logits if logits.min() > -math.inf else logits[logits > -math.inf]
+    if not len(allowed):
+        return candidates
+    apart = allowed - allowed.mean(dtype=np.float64).astype(logits.dtype)
+    floor = candidates.peak - n * math.sqrt(np.dot(apart, apart) / len(apart))
+    left = logits.copy()
+    np.copyto(left, -math.inf, where=logits < floor)
+    return candidates._replace(logits=left)
 
 
-def top_k(candidates: Candidates, params: SamplingParams) -> Candidates:
-    """Keep the k highest candidates."""
-    return highest(candidates, params.top_k)
-
-
-def typical_p(candidates: Candidates, params: SamplingParams) -> Candidates:
+def typical_p(candidates: Candidates, p: float, min_keep: int = 0) -> Candidates:
     """Keep those whose surprise is closest to the entropy, until more than p is held (arXiv 2202.00666)."""
-    probs = candidates.logits.softmax(-1)
-    surprise = -probs.log()
+    probs = softmax(candidates)
+    surprise = -np.log(probs)
     # A candidate of no probability adds nothing to the entropy; 0 * inf would make it NaN.
-    entropy = torch.where(probs > 0, probs * surprise, 0.0).sum()
-    order = (surprise - entropy).abs().argsort(stable=True)
-    held = probs[order].cumsum(-1)
-    return candidates.pick(order[: int((held <= params.typical_p).sum()) + 1], is_sorted=False)
+    entropy = (probs * surprise).sum(where=probs > 0, dtype=np.float64)
+    nearness = -np.abs(surprise - probs.dtype.type(entropy))
+    for order in _growing(nearness):
+        held = probs[order].cumsum(dtype=np.float64).astype(np.float32)
+        if held[-1] > p and len(order) >= min_keep:
+            break
+    count = max(int(np.count_nonzero(held <= np.float32(p))) + 1, min_keep)
+    return candidates.pick(order[:count], is_sorted=False)
 
 
-def top_p(candidates: Candidates, params: SamplingParams) -> Candidates:
+def top_p(candidates: Candidates, p: float, min_keep: int = 0) -> Candidates:
     """Keep the fewest of the highest candidates that together hold at least p."""
-    candidates = candidates.on_host()
-    logits = candidates.logits
-    total = float(logits.double().logsumexp(-1))
-    if not candidates.is_sorted:
-        # Tokens of less than (1 - p) / n each hold less than 1 - p together: they are never needed, nor sorted.
-        # One nat below, so that rounding does not matter.
-        floor = total + math.log((1 - params.top_p) / logits.shape[0]) - 1
-        candidates = candidates.pick((logits >= floor).nonzero()[:, 0], is_sorted=False)
-        candidates = highest(candidates, candidates.logits.shape[0])
-    held = (candidates.logits.double() - total).exp().float().cumsum(-1)
-    return candidates.keep(int((held < params.top_p).sum()) + 1)
-
-
-def min_p(candidates: Candidates, params: SamplingParams) -> Candidates:
-    """Keep the candidates that are at least p times as likely as the most likely one."""
-    logits = candidates.logits
     if candidates.is_sorted:
-        return candidates.keep(int((logits >= logits[0] + math.log(params.min_p)).sum()))
-    return candidates.pick((logits >= logits.max() + math.log(params.min_p)).nonzero()[:, 0], is_sorted=False)
+        sums = np.exp(candidates.logits - candidates.logits[0]).cumsum(dtype=np.float64)
+        return candidates.keep(max(_num_below(sums / sums[-1], p) + 1, min_keep))
+    total = log_total(candidates)
+    for head in _sorted_heads(candidates, total, p, min_keep):
+        held = np.exp(head.logits - total).cumsum(dtype=np.float64)
+        if held[-1] >= p and len(held) >= min_keep:
+            break
+    return head.keep(max(_num_below(held, p) + 1, min_keep))
 
 
-def temperature(candidates: Candidates, params: SamplingParams) -> Candidates:
-    """Divide the logits by the temperature, relative to the highest so that none overflows."""
-    logits = candidates.logits
-    peak = logits[0] if candidates.is_sorted else logits.max()
-    scaled = (logits - peak) / max(params.temperature, _COLDEST)
-    return Candidates(scaled, candidates.ids, candidates.is_sorted)
+def min_p(candidates: Candidates, p: float, min_keep: int = 0) -> Candidates:
+    """Keep the candidates that are at least p times as likely as the likeliest, and no fewer than min_keep."""
+    floor = candidates.peak + math.log(p)
+    if candidates.is_sorted:
+        return candidates.keep(max(int(np.count_nonzero(candidates.logits >= floor)), min_keep))
+    where = np.flatnonzero(candidates.logits >= floor)
+    return highest(candidates, min_keep) if len(where) < min_keep else candidates.pick(where, is_sorted=False)
 
 
-DEFAULT_ORDER: Final[tuple[Filter, ...]] = (
-    Filter("top_k", top_k, lambda p: p.top_k == 0),
-    Filter("typical_p", typical_p, lambda p: p.typical_p >= 1),
-    Filter("top_p", top_p, lambda p: p.top_p >= 1),
-    Filter("min_p", min_p, lambda p: p.min_p <= 0),
-    Filter("temperature", temperature, lambda p: p.temperature == 1),
-)
+def xtc(candidates: Candidates, threshold: float, min_keep: int = 0) -> Candidates:
+    """Drop all candidates of at least `threshold` probability but the least likely of them.
+
+    Excludes top choices (github.com/oobabooga/text-generation-webui/pull/6335). Whether it happens at all for a
+    token is a throw of dice, and not this function's.
+    """
+    likely = np.flatnonzero(softmax(candidates) >= threshold)
+    if len(likely) < 2 or len(candidates.logits) - len(likely) + 1 < min_keep:
+        return candidates
+    logits = candidates.logits[likely]
+    last = likely[np.flatnonzero(logits == logits.min())[-1]]
+    left = np.ones(len(candidates.logits), dtype=np.bool_)
+    left[likely] = False
+    left[last] = True
+    return candidates.pick(np.flatnonzero(left), is_sorted=candidates.is_sorted)
 
 
-def apply_filters(
-    candidates: Candidates, params: SamplingParams, order: tuple[Filter, ...] = DEFAULT_ORDER
-) -> Candidates:
-    """Run every filter of the table that departs from neutral."""
-    for step in order:
-        if not step.is_neutral(params):
-            candidates = step.apply(candidates, params)
-    return candidates
+def temperature(candidates: Candidates, degree: float) -> Candidates:
+    """Divide the logits by the temperature, where they would overflow relative to the highest."""
+    degree = max(degree, _COLDEST)
+    peak = candidates.peak
+    logits = candidates.logits if abs(peak) < _HOTTEST * degree else candidates.logits - peak
+    return candidates._replace(logits=logits / degree)
+
+
+def dynamic_temperature(candidates: Candidates, degree: float, span: float, exponent: float) -> Candidates:
+    """Apply a temperature from degree - span to degree + span: the more even the choice, the higher."""
+    if len(candidates.logits) < 2:
+        return candidates
+    coldest = max(0.0, degree - span)
+    share = entropy(softmax(candidates)) / math.log(len(candidates.logits))
+    return temperature(candidates, coldest + (degree + span - coldest) * max(share, 0.0) ** exponent)
+
+
+def entropy(probs: Floats) -> float:
+    """Return the entropy of probabilities [n], in nats."""
+    some = probs[probs > 0]
+    return -float((some * np.log(some)).sum(dtype=np.float64))
+
+
+def _num_below(held: Floats, p: float) -> int:
+    """Return how many of the rising sums [n] are below p; in float32, as llama.cpp's: 0.4 + 0.3 is to be 0.7."""
+    return int(held.astype(np.float32).searchsorted(np.float32(p)))
+
+
+def _growing(values: Floats) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """Yield the places of the highest values in order: a few, then more, then all."""
+    for count in _TRIES:
+        if count < len(values):
+            yield places_of_highest(values, count)
+    yield places_of_highest(values, len(values))
+
+
+def _sorted_heads(candidates: Candidates, total: float, p: float, min_keep: int) -> Iterator[Candidates]:
+    """Yield the highest of unsorted candidates, sorted: a few, then more, then as many as top_p can need."""
+    size = len(candidates.logits)
+    for count in _TRIES:
+        if count < size:
+            yield highest(candidates, count)
+    # Tokens of less than (1 - p) / n each hold less than 1 - p together: they are never needed, nor sorted.
+    # One nat below, so that rounding does not matter.
+    floor = total + math.log((1 - p) / size) - 1 if p < 1 else -math.inf
+    where = np.flatnonzero(candidates.logits >= floor)
+    some = candidates if len(where) < min_keep else candidates.pick(where, is_sorted=False)
+    yield highest(some, size)

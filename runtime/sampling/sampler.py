@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from ...errors import MullError
-from .filters import DEFAULT_ORDER, Candidates, Filter, apply_filters, highest
+from ..sequence import Drawn, Sequence
+from .draw import draw_for
+from .logprobs import Witness
 
 if TYPE_CHECKING:
     from ..scheduler import Step
-    from ..sequence import Sequence
+    from ..thinking.automaton import Verdict
 
 
 class Sampler:
     """Draws the tokens of a step; what a sequence gets never depends on the others of the step."""
 
-    def __init__(self, order: tuple[Filter, ...] = DEFAULT_ORDER) -> None:
-        self.order = order
+    def sample(self, logits: Tensor, step: Step) -> list[Drawn]:
+        """Return what each item of the step that has rows in `logits` [rows, vocab] got, in order.
 
-    def sample(self, logits: Tensor, step: Step) -> list[list[int]]:
-        """Return the accepted tokens of each item of the step that has rows in `logits` [rows, vocab].
-
-        The logits are used up: processors change them in place. A list is empty if no token is allowed at all.
+        The logits are used up: processors change them in place.
         """
-        sampled: list[list[int]] = []
+        sampled: list[Drawn] = []
         row = 0
         for sequence, count in step.items:
             num_rows = sequence.num_logits(count)
@@ -39,45 +35,44 @@ class Sampler:
                 row += num_rows
         return sampled
 
-    def _walk(self, rows: Iterable[Tensor], sequence: Sequence) -> list[int]:
+    def _walk(self, rows: Iterable[Tensor], sequence: Sequence) -> Drawn:
         """Draw row by row until a draw differs from the draft that the next row was computed with."""
         accepted: list[int] = []
+        thinking = sequence.thinking
+        is_probe = thinking is not None and thinking.num_probed > 0
+        verdict: Verdict | None = None
         for row, draft in zip(rows, [*sequence.drafts, None], strict=True):
-            token = self.draw(row, sequence)
+            wanted = None if is_probe else sequence.request.sampling.logprobs
+            witness = None if wanted is None else Witness(row, wanted)
+            token = self._next(row, sequence)
             if token is None:
                 break
+            if witness is not None:
+                sequence.logprobs[len(sequence.tokens) + len(accepted)] = witness.of(token)
+            accepted.append(token)
+            if not is_probe:
+                for processor in sequence.processors:
+                    processor.accept(token)
+            verdict = None if thinking is None else thinking.take(token)
+            if verdict is not None or token != draft:
+                break
+        for token in verdict.inject if verdict is not None and not is_probe else ():
             for processor in sequence.processors:
                 processor.accept(token)
-            accepted.append(token)
-            if token != draft:
-                break
-        return accepted
+        return Drawn(accepted, verdict, is_probe)
+
+    def _next(self, row: Tensor, sequence: Sequence) -> int | None:
+        """Return the token that the sequence's thinking decides on, or else draw one."""
+        thinking = sequence.thinking
+        if thinking is None:
+            return self.draw(row, sequence)
+        row = thinking.apply(row)
+        token = thinking.choose(row, sequence.request.sampling.temperature, sequence.rng)
+        return self.draw(row, sequence) if token is None else token
 
     def draw(self, logits: Tensor, sequence: Sequence) -> int | None:
         """Draw one token from logits [vocab]; None if every token is banned.
 
         Raises MullError if the logits are not numbers.
         """
-        for processor in sequence.processors:
-            logits = processor.apply(logits)
-        best = highest(Candidates(logits), 1)
-        peak = float(best.logits[0])
-        if peak == -math.inf:
-            return None
-        if not math.isfinite(peak):
-            raise MullError(
-                "the model's logits are not finite numbers",
-                hint="the weights may be damaged, or overflow in this compute type: try --dtype f32",
-            )
-        params = sequence.request.sampling
-        if params.is_greedy:
-            return best.token_at(0)
-        candidates = apply_filters(Candidates(logits), params, self.order)
-        return candidates.token_at(inverse_cdf(candidates.logits, sequence.rng.random()))
-
-
-def inverse_cdf(logits: Tensor, uniform: float) -> int:
-    """Return the position in logits [n] where the cumulative probability passes `uniform`, in [0, 1)."""
-    held = logits.cpu().double().softmax(-1).cumsum(-1)
-    # The sum may not be exactly 1. What lies beyond the target has a probability: no banned token wins.
-    return int(torch.searchsorted(held, uniform * float(held[-1]), right=True))
+        return draw_for(sequence, logits)

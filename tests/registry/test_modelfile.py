@@ -177,6 +177,12 @@ def test_encodings(encoding: str) -> None:
         ("min_p .05", {"min_p": 0.05}),
         ("typical_p 1e-1", {"typical_p": 0.1}),
         ("use_mmap F", {"use_mmap": False}),
+        ("mirostat 2", {"mirostat": 2}),
+        ("mirostat_tau 4", {"mirostat_tau": 4.0}),
+        ("samplers top_k;temperature", {"samplers": "top_k;temperature"}),
+        ("dry_sequence_breakers :", {"dry_sequence_breakers": [":"]}),
+        ("dry_penalty_last_n -1", {"dry_penalty_last_n": -1}),
+        ("top_n_sigma 1", {"top_n_sigma": 1.0}),
         ("stop 3", {"stop": ["3"]}),
         ("think_budget 25%", {"think_budget": "25%"}),
         ("think_min 64", {"think_min": "64"}),
@@ -196,8 +202,8 @@ def test_parameters(written: str, value: dict[str, object]) -> None:
 
 
 def test_deprecated_parameters_warn() -> None:
-    modelfile = Modelfile.parse("FROM m\nPARAMETER mirostat 2\nPARAMETER mirostat 1\nPARAMETER seed 3")
-    assert modelfile.warnings == ("parameter mirostat is deprecated",)
+    modelfile = Modelfile.parse("FROM m\nPARAMETER low_vram 2\nPARAMETER low_vram 1\nPARAMETER seed 3")
+    assert modelfile.warnings == ("parameter low_vram is deprecated",)
     assert modelfile.parameters() == {"seed": 3}
 
 

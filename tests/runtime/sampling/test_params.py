@@ -27,7 +27,36 @@ def test_defaults_and_extremes_are_valid():
         max_tokens=0,
         stop=("a", "\n"),
         ignore_eos=True,
+        samplers=("temperature", "top_k"),
+        min_keep=3,
+        top_n_sigma=0,
+        xtc_probability=1,
+        xtc_threshold=0,
+        dry_multiplier=0.8,
+        dry_base=1,
+        dry_allowed_length=0,
+        dry_penalty_last_n=-1,
+        dry_sequence_breakers=(),
+        dynatemp_range=0.5,
+        dynatemp_exponent=0,
+        mirostat=2,
+        mirostat_tau=0,
+        mirostat_eta=1,
+        adaptive_target=-5,
+        adaptive_decay=0.99,
+        logprobs=0,
     ).validate()
+    SamplingParams(samplers=(), dry_base=0, logprobs=1000).validate()
+
+
+def test_the_defaults_are_llama_cpps():
+    params = SamplingParams()
+    assert (params.top_n_sigma, params.xtc_probability, params.xtc_threshold) == (-1, 0, 0.1)
+    assert (params.dry_multiplier, params.dry_base, params.dry_allowed_length) == (0, 1.75, 2)
+    assert (params.dry_penalty_last_n, params.dry_sequence_breakers) == (64, ("\n", ":", '"', "*"))
+    assert (params.dynatemp_range, params.dynatemp_exponent, params.min_keep) == (0, 1, 0)
+    assert (params.mirostat, params.mirostat_tau, params.mirostat_eta) == (0, 5, 0.1)
+    assert (params.adaptive_target, params.adaptive_decay) == (-1, 0.9)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +98,32 @@ def test_defaults_and_extremes_are_valid():
         ("stop", ("",)),
         ("stop", (1,)),
         ("ignore_eos", 1),
+        ("samplers", ("top_k", "top_k")),
+        ("samplers", ("nucleus",)),
+        ("samplers", "top_k"),
+        ("min_keep", -1),
+        ("top_n_sigma", math.inf),
+        ("xtc_probability", 1.1),
+        ("xtc_threshold", -0.1),
+        ("dry_multiplier", -1),
+        ("dry_base", 0.5),
+        ("dry_allowed_length", -1),
+        ("dry_allowed_length", 1.5),
+        ("dry_penalty_last_n", -2),
+        ("dry_sequence_breakers", ("",)),
+        ("dry_sequence_breakers", ":"),
+        ("dynatemp_range", -0.1),
+        ("dynatemp_exponent", -1),
+        ("mirostat", 3),
+        ("mirostat", True),
+        ("mirostat", 1.0),
+        ("mirostat_tau", -1),
+        ("mirostat_eta", math.nan),
+        ("adaptive_target", 1.1),
+        ("adaptive_decay", 1),
+        ("logprobs", -1),
+        ("logprobs", 1001),
+        ("logprobs", True),
     ],
 )
 def test_what_is_out_of_range_is_refused_by_name(field, value):

@@ -1,4 +1,4 @@
-"""Tests of the sampler: greedy ties, bans, seeds, the exact distribution, and the walk over drafts."""
+"""Tests of the sampler: greedy ties, bans, seeds, and the walk over drafts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mull.runtime.controls import StopText
 from mull.runtime.request import Request
 from mull.runtime.sampling.params import SamplingParams
 from mull.runtime.sampling.processors import processors_for
-from mull.runtime.sampling.sampler import Sampler, inverse_cdf
+from mull.runtime.sampling.sampler import Sampler
 from mull.runtime.scheduler import Step
 from mull.runtime.sequence import Sequence
 
@@ -26,15 +26,21 @@ def sequence(
     return Sequence(request, StopText(fakes.Letters()), processors_for(request))
 
 
+def tokens(logits: torch.Tensor, step: Step) -> list[list[int]]:
+    return [drawn.tokens for drawn in Sampler().sample(logits, step)]
+
+
 def test_greedy_takes_the_lowest_of_equal_ids():
     logits = torch.zeros(300)
     logits[[70, 71, 299]] = 2.0
     assert Sampler().draw(logits, sequence(SamplingParams(temperature=0))) == 70
 
 
-def test_greedy_heeds_bias_and_penalties_but_no_other_filter():
+def test_greedy_heeds_bias_and_penalties_but_no_other_sampler():
     logits = torch.tensor([1.0, 3.0, 2.0])
-    params = SamplingParams(temperature=0, top_k=1, top_p=0.0, typical_p=0.01, repeat_penalty=2.0)
+    params = SamplingParams(
+        temperature=0, top_k=1, top_p=0.0, typical_p=0.01, repeat_penalty=2.0, xtc_probability=1.0
+    )
     assert Sampler().draw(logits, sequence(params, prompt=(1,))) == 2
     biased = SamplingParams(temperature=0, logit_bias={0: 5.0, 1000: 99.0})
     assert Sampler().draw(logits, sequence(biased)) == 0
@@ -56,7 +62,7 @@ def test_the_penalty_window_moves_on():
     params = SamplingParams(temperature=0, repeat_penalty=2.0, repeat_last_n=1)
     seq = sequence(params, prompt=(2,))
     step = Step([(seq, 1)])
-    drawn = [Sampler().sample(logits[None].clone(), step)[0][0] for _ in range(4)]
+    drawn = [Sampler().sample(logits[None].clone(), step)[0].tokens[0] for _ in range(4)]
     assert drawn == [1, 2, 1, 2]
 
 
@@ -72,10 +78,12 @@ def test_no_token_is_drawn_where_all_are_banned():
     assert Sampler().draw(torch.zeros(2), sequence(params)) is None
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("bad", [math.nan, -math.nan, math.inf])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_logits_that_are_not_numbers_are_an_error(bad, temperature):
-    logits = torch.zeros(100)
+@pytest.mark.parametrize("size", [100, 5000])
+@pytest.mark.parametrize("others", [0.0, -math.inf])
+def test_logits_that_are_not_numbers_are_an_error(bad, temperature, size, others):
+    logits = torch.full((size,), others)
     logits[7] = bad
     with pytest.raises(MullError, match="not finite"):
         Sampler().draw(logits, sequence(SamplingParams(temperature=temperature)))
@@ -111,39 +119,19 @@ def test_every_draw_takes_one_number_however_few_candidates_are_left():
     assert narrow.rng.random() == wide.rng.random()
 
 
-@pytest.mark.parametrize("params", [{}, {"top_k": 0}, {"top_k": 0, "min_p": 0.0, "top_p": 1.0}])
-def test_draws_follow_the_distribution(params):
-    wanted = [0.5, 0.25, 0.15, 0.1]
-    logits = torch.tensor(wanted).log()
-    seq = sequence(SamplingParams(**{"temperature": 1.0, "top_p": 1.0, "seed": 3, **params}))
-    counts = [0] * 4
-    for _ in range(4000):
-        token = Sampler().draw(logits, seq)
-        assert token is not None
-        counts[token] += 1
-    assert [count / 4000 for count in counts] == pytest.approx(wanted, abs=0.03)
-
-
-def test_the_inverse_of_the_cumulative_distribution():
-    logits = torch.tensor([0.5, 0.25, 0.25]).log()
-    assert [inverse_cdf(logits, u) for u in (0.0, 0.49, 0.51, 0.74, 0.76, 1 - 2**-53)] == [0, 0, 1, 1, 2, 2]
-    impossible = torch.tensor([-math.inf, 0.0, -math.inf])
-    assert {inverse_cdf(impossible, u) for u in (0.0, 0.5, 1 - 2**-53)} == {1}
-
-
 def test_a_walk_over_drafts_stops_at_the_first_that_differs():
     seq = sequence(SamplingParams(temperature=0))
     seq.drafts = [3, 4, 5]
     rows = torch.eye(8)[[3, 4, 6, 7]]
     step = Step([(seq, seq.num_pending)])
-    assert Sampler().sample(rows, step) == [[3, 4, 6]]
+    assert tokens(rows, step) == [[3, 4, 6]]
     seq.drafts = [3, 4, 6]
-    assert Sampler().sample(rows, Step([(seq, seq.num_pending)])) == [[3, 4, 6, 7]]
+    assert tokens(rows, Step([(seq, seq.num_pending)])) == [[3, 4, 6, 7]]
     seq.drafts = [0, 4, 6]
-    assert Sampler().sample(rows, Step([(seq, seq.num_pending)])) == [[3]]
+    assert tokens(rows, Step([(seq, seq.num_pending)])) == [[3]]
 
 
 def test_rows_go_to_their_sequences():
     first, second, third = (sequence(SamplingParams(temperature=0), prompt=(1, 2)) for _ in range(3))
     step = Step([(first, 2), (second, 1), (third, 2)])
-    assert Sampler().sample(torch.eye(5)[[4, 3]], step) == [[4], [3]]
+    assert tokens(torch.eye(5)[[4, 3]], step) == [[4], [3]]
