@@ -1,0 +1,1 @@
+"""Structured output: which tokens an answer may go on with."""
