@@ -15,10 +15,13 @@ from torch import Tensor
 from .chat.families.detect import detect
 from .chat.message import Message
 from .chat.options import OPTIONS, Sourced, from_user, merge, model_defaults, our_defaults, sampling_params
+from .chat.planner import Planner
+from .chat.reply import Asked, events
 from .chat.request import ChatRequest
 from .chat.session import Prompt, Session
-from .chat.stream import Done, Event, Progress, StreamParser, Usage
+from .chat.stream import Event
 from .chat.template import Template
+from .chat.thinking import THINK_OPTIONS
 from .errors import ContextExceeded, InvalidRequest, NotSupported, TemplateError, TokenizerError
 from .kernels.device import available_memory, synchronize, trim_memory
 from .models.base import MAX_STEP
@@ -30,15 +33,17 @@ from .registry.target import Target, find_target
 from .runtime.backend import BLOCK_SIZE, Backend, LoadOptions
 from .runtime.blocks import BlockPool
 from .runtime.engine import Engine
+from .runtime.grammar.engine import GrammarEngine
 from .runtime.memory import RESERVE, MemoryPlan, plan_scores
-from .runtime.request import Output, Request
+from .runtime.request import Request
 from .runtime.runner import ModelRunner, run_alone
+from .runtime.sampling.dry import BreakerIndex
 from .runtime.sampling.sampler import Sampler
 from .runtime.scheduler import Scheduler
 from .runtime.thoughts import ThoughtCounter
 from .runtime.tokenizer.load import load_tokenizer
 from .runtime.tokenizer.tokenizer import Tokenizer
-from .runtime.worker import Stream, Worker
+from .runtime.worker import Worker
 from .settings import Settings, load_settings
 
 Progressed = Callable[[int, int], None] | None
@@ -52,12 +57,15 @@ class LLM:
     Use it as a context manager, or close() it.
     """
 
-    def __init__(self, name: str, target: Target, options: LoadOptions, progress: Progressed = None) -> None:
+    def __init__(
+        self, name: str, target: Target, options: LoadOptions, settings: Settings, progress: Progressed = None
+    ) -> None:
         started = time.perf_counter()
         self.name = name
         self.checkpoint = open_checkpoint(target.path)
         self.contents = target.contents
         self._backend = Backend(self.checkpoint, self._with_parameters(options))
+        self.checkpoint = self._backend.checkpoint  # quantized, if that was asked for
         self.config, self.threads = self._backend.config, self._backend.threads
         # The tokenizer takes Python's time, the weights mostly that of the disk and the kernels.
         with ThreadPoolExecutor(max_workers=1) as aside:
@@ -75,6 +83,11 @@ class LLM:
         )
         self.defaults = _defaults(self.checkpoint, self.contents)
         self._session = Session(self.template, self.family, self.tokenizer)
+        self._breakers = BreakerIndex(self.tokenizer)
+        said = self.contents.parameters if self.contents is not None else {}
+        self._planner = Planner(self.family, self.tokenizer, said, settings.think_budget, settings.think_max)
+        others = (self.family.close_tag, self.family.tool_open, self.family.tool_close)
+        self._grammars = GrammarEngine(self.tokenizer, self.family.open_tag, others)
         self._scratch: Cache | None = None
         self._filled = 0  # tokens of `bench` at the scratch cache's beginning
         self._score_bytes = 0  # that `bench` has already had for plain attention
@@ -97,10 +110,11 @@ class LLM:
 
         progress: called with bytes loaded and bytes in all. Raises a MullError that says what is wrong.
         """
+        settings = settings or load_settings()
         options = options or LoadOptions()
         if options.cpu is None:
-            options = replace(options, cpu=(settings or load_settings()).cpu)
-        return cls(name, find_target(name, settings), options, progress)
+            options = replace(options, cpu=settings.cpu)
+        return cls(name, find_target(name, settings), options, settings, progress)
 
     @property
     def context_length(self) -> int:
@@ -118,7 +132,7 @@ class LLM:
             )
         if not self.plan.hold:
             notes.append("the weights do not fit into memory unpacked; they are unpacked at each use, slowly")
-        known = {*OPTIONS, "num_ctx", "num_thread"}
+        known = {*OPTIONS, *THINK_OPTIONS, "num_ctx", "num_thread"}
         unused = [name for name in (self.contents.parameters if self.contents else ()) if name not in known]
         if unused:
             notes.append(f"of the Modelfile's parameters these have no effect yet: {', '.join(unused)}")
@@ -142,18 +156,33 @@ class LLM:
         if request.raw is None and self._template_error is not None:
             raise self._template_error
         request = self._with_model_messages(request)
-        options = merge(self.defaults, from_user(request.options, "request"))
-        prompt = self._session.prompt(request)
+        own = {name: value for name, value in request.options.items() if name not in THINK_OPTIONS}
+        sampling = self._breakers.fill(sampling_params(merge(self.defaults, from_user(own, "request"))))
+        thinking = self._planner.options(request)
+        prompt = self._session.prompt(request, thinking)
         self._check_ids(prompt.ids)
         self._check_length(prompt)
+        window = self.context_length - len(prompt.ids)
+        window = window if sampling.max_tokens is None else min(window, sampling.max_tokens)
+        plan, notes = self._planner.plan(request, thinking, window, opened=prompt.opened)
+        identity = {} if request.id is None else {"id": request.id}
+        grammar = None if request.format is None else self._grammars.compile(request.format)
         stream = self._worker.submit(
-            Request(
-                prompt=prompt.ids,
-                sampling=sampling_params(options),
-                eos_ids=self.tokenizer.eos_ids,
-            )
+            Request(prompt.ids, sampling, self.tokenizer.eos_ids, plan, grammar, **identity)
         )
-        return self._events(stream, prompt, self._session.parser(prompt, request))
+        asked = Asked(
+            prompt_tokens=len(prompt.ids),
+            load_ms=self._take_load_ms(),
+            enforced=plan is not None or not self.family.can_think,
+            notes=notes,
+            format=request.format,
+        )
+        counter = ThoughtCounter(self.tokenizer, self.family.open_tag, self.family.close_tag, prompt.opened)
+        return events(stream, self._session.parser(prompt, request), counter, asked)
+
+    def end_thinking(self, request_id: str) -> None:
+        """Have the reply to the request of this id answer now, if it is still thinking."""
+        self._worker.end_thinking(request_id)
 
     def logits(self, ids: Sequence[int], first: int = 0) -> Tensor:
         """Compute one window on its own; returns float32 logits [len(ids) - first, vocab] of ids[first:]."""
@@ -240,6 +269,7 @@ class LLM:
             scheduler,
             Sampler(),
             detokenizer=lambda: tokenizer.stream(continuing=True),
+            token_bytes=tokenizer.token_bytes,
         )
 
     def _scratch_cache(self, size: int) -> Cache:
@@ -301,38 +331,6 @@ class LLM:
         """Return what loading took, to the first reply; later ones found the model loaded."""
         taken, self._untold_load_ms = self._untold_load_ms, 0.0
         return taken
-
-    def _events(self, stream: Stream, prompt: Prompt, parser: StreamParser) -> Iterator[Event]:
-        submitted = time.perf_counter()
-        first_token = submitted
-        thoughts = ThoughtCounter(self.tokenizer, self.family.open_tag, self.family.close_tag, prompt.opened)
-        ids: list[int] = []
-        last: Output | None = None
-        with stream:
-            for output in stream:
-                last = output
-                if output.tokens and not ids:
-                    first_token = time.perf_counter()
-                ids += output.tokens
-                if not ids:
-                    yield Progress(output.num_computed, output.num_prompt)
-                was_thinking = parser.thinking
-                yield from parser.feed(output.text)
-                thoughts.feed(output.tokens, thinking=was_thinking and parser.thinking)
-            yield from parser.flush()
-        ended = time.perf_counter()
-        assert last is not None
-        assert last.finish is not None
-        usage = Usage(
-            prompt_tokens=len(prompt.ids),
-            cached_tokens=last.num_cached,
-            thinking_tokens=thoughts.count,
-            completion_tokens=len(ids),
-            load_ms=self._take_load_ms(),
-            prompt_ms=((first_token if ids else ended) - submitted) * 1000,
-            eval_ms=(ended - first_token) * 1000 if ids else 0.0,
-        )
-        yield Done(usage, last.finish, tuple(ids), stream.seed)
 
 
 def _counted(

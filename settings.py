@@ -16,6 +16,8 @@ class Settings:
     state_dir: Path
     color: bool
     cpu: str | None = None
+    think_budget: str | None = None
+    think_max: str | None = None
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -23,6 +25,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
     MULL_MODELS     the model store (default: $XDG_DATA_HOME/mull/models)
     MULL_CPU        the native kernels' instruction set: avx512_vnni, avx2, …, baseline, or none (default: the best)
+    MULL_THINK_BUDGET  the thinking budget where nothing else sets one: tokens, a share such as 50%, or a level
+    MULL_THINK_MAX  the most tokens of thought that any request gets
     NO_COLOR        any value: no colour in the terminal (no-color.org)
     """
     env = os.environ if environ is None else environ
@@ -35,4 +39,6 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         state_dir=state / "mull",
         color=not env.get("NO_COLOR"),
         cpu=env.get("MULL_CPU") or None,
+        think_budget=env.get("MULL_THINK_BUDGET") or None,
+        think_max=env.get("MULL_THINK_MAX") or None,
     )

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 from ..errors import InvalidRequest
+from ..runtime.grammar.constraint import Constraint
 from .message import Message
-
-Think = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """A conversation to continue, or with `raw` a prompt that no template touches.
 
-    options: sampling options by their users' names (`num_predict`, `top_k`, …), the absent ones by default.
+    think: as the option of that name: auto, on, off, a level, a number of tokens or a share; None: as the model's
+    makers or the Modelfile say; options: sampling and thinking options by their users' names (`num_predict`,
+    `top_k`, `think_min`, …), the absent ones by default; id: by which the reply can be told to stop thinking;
+    format: what the answer, not the thought, must look like.
     """
 
     messages: tuple[Message, ...] = ()
     tools: tuple[Mapping[str, object], ...] = ()
-    think: Think = "auto"
+    think: str | int | bool | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     raw: str | None = None
+    id: str | None = None
+    format: Constraint | None = None
 
     def __post_init__(self) -> None:
-        if self.think not in get_args(Think):
-            modes = ", ".join(get_args(Think))
-            raise InvalidRequest(
-                f"unknown thinking mode {self.think!r}", field="think", hint=f"one of {modes}"
-            )
         if self.raw is None and not self.messages:
             raise InvalidRequest("there is no message to answer", field="messages")
         if self.raw is not None and self.messages:

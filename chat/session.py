@@ -13,9 +13,11 @@ from typing import Protocol
 from ..errors import InvalidRequest, NotSupported
 from .families.family import Family
 from .message import Message
+from .messages import MessageParser
 from .request import ChatRequest
 from .stream import StreamParser
 from .template import Template
+from .thinking import ThinkOptions
 
 
 class TokenizerLike(Protocol):
@@ -37,6 +39,9 @@ class TokenizerLike(Protocol):
     def is_special(self, token_id: int) -> bool: ...
 
 
+_AS_IT_IS = ThinkOptions()
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What a model is to continue: its tokens, its text, and whether the reply begins within a thought."""
@@ -54,17 +59,11 @@ class Session:
         self.family = family
         self.tokenizer = tokenizer
 
-    def prompt(self, request: ChatRequest) -> Prompt:
+    def prompt(self, request: ChatRequest, thinking: ThinkOptions = _AS_IT_IS) -> Prompt:
         """Write and tokenize the prompt of a request; raises TemplateError, NotSupported, InvalidRequest.
 
         Without a template the messages' texts follow one another, and the model continues them.
         """
-        if request.think == "on" and not self.family.can_think:
-            raise NotSupported(
-                "this model cannot think",
-                field="think",
-                hint="leave out --think on, or take a model that thinks",
-            )
         if request.raw is not None:
             return self._finish(request.raw, self._encode(request.raw, parse_special=True))
         if self.template is None:
@@ -74,22 +73,28 @@ class Session:
             return self._finish(text, self._encode(text, parse_special=False))
         if request.tools and not self.template.takes_tools:
             raise NotSupported("this model's chat template takes no tools", field="tools")
-        return self._chat(self.template, request)
+        return self._chat(self.template, request, thinking)
 
-    def parser(self, prompt: Prompt, request: ChatRequest) -> StreamParser:
+    def parser(self, prompt: Prompt, request: ChatRequest) -> StreamParser | MessageParser:
         """Return the parser for the reply to `prompt`."""
+        if self.family.header_begins:
+            return MessageParser(self.family, opened=prompt.opened)
         return StreamParser(self.family, opened=prompt.opened, parse_tools=bool(request.tools))
 
-    def _chat(self, template: Template, request: ChatRequest) -> Prompt:
-        messages = strip_history(request.messages) if self.family.strip_history else request.messages
+    def _chat(self, template: Template, request: ChatRequest, thinking: ThinkOptions) -> Prompt:
+        history = thinking.history
+        if history == "auto":
+            history = "strip" if self.family.strip_history else "keep"
+        messages = strip_history(request.messages, history)
         mask = _Mask(self._control, self._own_tags)
         text = template.render(
             [mask.message(message) for message in messages],
             [mask.tool(tool) for tool in request.tools],
-            request.think,
+            thinking.mode,
+            extra=self.family.switch.variables(thinking.mode, thinking.level, thinking.tokens),
         )
-        if request.think == "off":
-            text = self._close_thought(text)
+        if thinking.mode == "off":
+            text = self._close_thought(text, tools=bool(request.tools))
         if not mask.texts:
             return self._finish(text, self._encode(text, parse_special=True))
         return self._finish(mask.restore(text), self._encode_masked(text, mask))
@@ -104,11 +109,14 @@ class Session:
         # special=False: a prompt that is to be continued must not end as the vocabulary ends a text.
         return self.tokenizer.encode(text, special=False, parse_special=parse_special) if text else []
 
-    def _close_thought(self, text: str) -> str:
-        """Leave an empty thought where the template opened one although it was told not to."""
-        if not self.family.template_opens(text):
-            return text
-        return f"{text.rstrip()}\n\n{self.family.close_tag}\n\n"
+    def _close_thought(self, text: str, *, tools: bool) -> str:
+        """Leave an empty thought where the template opened one although it was told not to, or cannot be told."""
+        family = self.family
+        if family.template_opens(text):
+            closed = family.close_text or f"\n\n{family.close_tag}\n\n"
+            return text.rstrip() + closed
+        # Which message comes is the model's choice where it may call a tool.
+        return text + family.off_text if family.can_think and not family.switch.off and not tools else text
 
     @cached_property
     def _control_ids(self) -> dict[str, int]:
@@ -123,6 +131,8 @@ class Session:
 
     @property
     def _own_tags(self) -> frozenset[str]:
+        if self.family.header_begins:  # what ends a thought there ends a message, and no template looks for it
+            return frozenset()
         return frozenset(tag for tag in (self.family.open_tag, self.family.close_tag) if tag)
 
     def _encode_masked(self, text: str, mask: _Mask) -> list[int]:
@@ -232,10 +242,17 @@ def _escaped(text: str) -> str:
     return json.dumps(text)[1:-1]
 
 
-def strip_history(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Drop the thoughts of turns before the last user message; those of a running tool loop stay."""
-    last = max((index for index, message in enumerate(messages) if message.role == "user"), default=-1)
+def strip_history(messages: Sequence[Message], history: str = "strip") -> tuple[Message, ...]:
+    """Drop the thoughts of turns before the last user message; those of a running tool loop stay.
+
+    history: "strip" drops all of them, "last" keeps those of the last turn before, "keep" keeps all.
+    """
+    if history == "keep":
+        return tuple(messages)
+    asked = [index for index, message in enumerate(messages) if message.role == "user"]
+    turns = 2 if history == "last" else 1
+    first = asked[-turns] if len(asked) >= turns else -1
     return tuple(
-        replace(message, thinking=None) if index < last and message.thinking is not None else message
+        replace(message, thinking=None) if index < first and message.thinking is not None else message
         for index, message in enumerate(messages)
     )

@@ -7,6 +7,9 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ..runtime.grammar.constraint import Conformity
+from ..runtime.sampling.logprobs import TokenLogprob
+from ..runtime.thinking.plan import ThinkingReport
 from .families.family import Family
 from .message import ToolCall
 
@@ -42,25 +45,46 @@ class ToolCallEvent:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a reply has cost; completion_tokens counts every generated token, thoughts included."""
+    """What a reply has cost; completion_tokens counts every generated token, thoughts included.
+
+    forwarded_tokens: tokens computed in all; sampled_tokens: those that were drawn, and the last one.
+    """
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     thinking_tokens: int = 0
     completion_tokens: int = 0
+    forwarded_tokens: int = 0
+    sampled_tokens: int = 0
     load_ms: float = 0.0
     prompt_ms: float = 0.0
     eval_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
+class Thinking:
+    """How a reply's thoughts were limited; report: None where the model has none, or nothing could be enforced."""
+
+    report: ThinkingReport | None = None
+    enforced: bool = True
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """The end of a reply: why it ended, every generated token, and the seed that repeats it."""
+    """The end of a reply: why it ended, every generated token, the seed that repeats it, how it thought.
+
+    conformity: whether the answer is what the request's format asked for; None where it asked for none;
+    logprobs: what the model thought of each token that was drawn, if the request asked.
+    """
 
     usage: Usage
     reason: str
     token_ids: tuple[int, ...]
     seed: int
+    thinking: Thinking = Thinking()
+    conformity: Conformity | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 Event = Progress | Text | Reasoning | ToolCallEvent | Done
@@ -141,7 +165,7 @@ class StreamParser:
             return False
         at = self._held.find(self._close)
         if at < 0:
-            certain = _certain(self._held, (self._close,), space_too=True)
+            certain = certain_length(self._held, (self._close,), space_too=True)
             self._emit(Reasoning, self._held[:certain])
             self._held = self._held[certain:]
             return False
@@ -159,7 +183,7 @@ class StreamParser:
             tags.append(self._open)
         found = [(at, tag) for tag in tags if (at := self._held.find(tag)) >= 0]
         if not found:
-            certain = _certain(self._held, tags, space_too=bool(tags))
+            certain = certain_length(self._held, tags, space_too=bool(tags))
             self._emit(Text, self._held[:certain])
             self._held = self._held[certain:]
             return False
@@ -225,7 +249,7 @@ def parse_json_call(body: str, make_id: Callable[[], str] = new_call_id) -> Tool
     return ToolCall(name, arguments, make_id())
 
 
-def _certain(text: str, tags: list[str] | tuple[str, ...], *, space_too: bool) -> int:
+def certain_length(text: str, tags: list[str] | tuple[str, ...], *, space_too: bool) -> int:
     """Return how much of `text` cannot begin a tag, nor with `space_too` be whitespace before one."""
     end = len(text)
     for tag in tags:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
+from typing import Literal
 
 import jinja2
 from jinja2 import nodes
@@ -16,7 +17,6 @@ from ..errors import TemplateError
 from .families.switch import Switch, find_switch
 from .limits import LimitExceeded, Limits
 from .message import Message, ToolCall
-from .request import Think
 from .sandbox import Sandbox
 
 # What a template, being code, can raise beside Jinja's own errors.
@@ -68,7 +68,7 @@ class Template:
         self,
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, object]] = (),
-        think: Think = "auto",
+        think: Literal["auto", "on", "off"] = "auto",
         *,
         add_generation_prompt: bool = True,
         extra: Mapping[str, object] | None = None,

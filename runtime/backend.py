@@ -21,6 +21,8 @@ from ..models.base import CausalLM
 from ..models.cache import Cache, CacheTypes, KVCache, NativeCache
 from ..models.checkpoint.base import Checkpoint
 from ..models.load import Placement, load_model, model_config
+from ..models.quantize_on_load import quantizing
+from ..quant.linear import packed_types
 from .memory import MemoryPlan, plan_memory
 
 BLOCK_SIZE = native.SLOTS
@@ -32,7 +34,8 @@ class LoadOptions:
     """How to load a model.
 
     num_ctx: context length (None: the model's own); threads: CPU threads (None: cores); cache_type_k, cache_type_v:
-    what keys and values are stored in; cpu: the instruction set of native kernels (None: the best, "none": torch).
+    what keys and values are stored in; cpu: the instruction set of native kernels (None: the best, "none": torch);
+    quantize: the type that matrices get as they are loaded (quant/load_types.py).
     """
 
     dtype: str = "auto"
@@ -42,6 +45,7 @@ class LoadOptions:
     cache_type_k: str = "auto"
     cache_type_v: str = "auto"
     cpu: str | None = None
+    quantize: str | None = None
 
 
 class Backend:
@@ -52,6 +56,8 @@ class Backend:
 
     def __init__(self, checkpoint: Checkpoint, options: LoadOptions) -> None:
         """Choose; raises what does not fit this machine or this checkpoint."""
+        if options.quantize is not None:
+            checkpoint = quantizing(checkpoint, options.quantize)
         self.checkpoint = checkpoint
         self.config = model_config(checkpoint)
         self.device = choose_device(options.device)
@@ -119,7 +125,7 @@ class Backend:
             num_ctx,
             cache=self.cache_types,
             mapped=maps_files(self.device),
-            packed={} if self.isa is None else native.packed_types(self.isa),
+            packed={} if self.isa is None else packed_types(self.isa),
         )
 
 

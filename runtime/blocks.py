@@ -22,13 +22,16 @@ _FREE_RUN: Final = re.compile(rb"\x01+")
 class Holder(Protocol):
     """What the pool must know of a sequence; it changes `blocks` and `num_published`, and nothing else.
 
-    num_published: how many of its blocks have been offered for reuse, all of them full.
+    num_settled: how many of its computed tokens will stay; num_published: how many of its blocks have been offered
+    for reuse, all of them full.
     """
 
     @property
     def tokens(self) -> Sequence[int]: ...
     @property
     def num_computed(self) -> int: ...
+    @property
+    def num_settled(self) -> int: ...
 
     blocks: list[int]
     num_published: int
@@ -111,7 +114,7 @@ class BlockPool:
         if not self.reuse:
             return
         size = self.block_size
-        for index in range(seq.num_published, seq.num_computed // size):
+        for index in range(seq.num_published, seq.num_settled // size):
             block = seq.blocks[index]
             prefix = self._prefixes[seq.blocks[index - 1]] if index else _ROOT
             key = (prefix, tuple(seq.tokens[index * size : (index + 1) * size]))

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from .blocks import BlockPool
 from .controls import StopText, TextStreamLike
+from .grammar.processor import processor_for
 from .request import Output, Request
 from .sampling.processors import processors_for
 from .sampling.sampler import Sampler
 from .scheduler import Scheduler, Step
 from .sequence import Sequence
+from .thinking.automaton import Automaton
 
 
 class Runner(Protocol):
@@ -36,6 +38,7 @@ class Engine:
         scheduler: Scheduler,
         sampler: Sampler,
         detokenizer: Callable[[], TextStreamLike],
+        token_bytes: Callable[[int], bytes] = lambda token: b"",
     ) -> None:
         assert runner.block_size == pool.block_size, "the runner's blocks are not the pool's"
         assert scheduler.pool is pool, "the scheduler deals out another pool"
@@ -44,6 +47,7 @@ class Engine:
         self.scheduler = scheduler
         self.sampler = sampler
         self._detokenizer = detokenizer
+        self._token_bytes = token_bytes
 
     @property
     def has_work(self) -> bool:
@@ -58,7 +62,12 @@ class Engine:
         request.sampling.validate()
         self.scheduler.check_prompt(len(request.prompt))
         text = StopText(self._detokenizer(), request.sampling.stop)
-        return Sequence(request, text, processors_for(request))
+        plan = request.thinking
+        thinking = None if plan is None else Automaton(plan, self._token_bytes, request.eos_ids)
+        processors = processors_for(request)
+        if request.grammar is not None:
+            processors.append(processor_for(request.grammar, request.eos_ids, thinking))
+        return Sequence(request, text, processors, thinking)
 
     def submit(self, request: Request) -> Sequence:
         """Queue a request. Raises InvalidRequest."""

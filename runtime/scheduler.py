@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..errors import ContextExceeded, InvalidRequest
 from .blocks import BlockPool
 from .request import FinishReason, Output
-from .sequence import Sequence
+from .sequence import Drawn, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,17 @@ class Scheduler:
             self.running.remove(sequence)
         else:
             self.waiting.remove(sequence)
-        return self._finish(sequence, (), sequence.text.finish(), "cancelled")
+        probed = sequence.thinking.num_probed if sequence.thinking is not None else 0
+        tokens, text, _ = self._tell(sequence, len(sequence.tokens) - probed)
+        return self._finish(sequence, tokens, text, "cancelled")
+
+    def end_thinking(self, request_id: str) -> bool:
+        """End a sequence's thought at its next token; False if it is not under way or has no thoughts."""
+        sequence = self._by_id.get(request_id)
+        if sequence is None or sequence.thinking is None:
+            return False
+        sequence.thinking.stop()
+        return True
 
     def clear(self) -> None:
         """Forget every sequence and the cache with them."""
@@ -115,11 +125,12 @@ class Scheduler:
         assert items or not self.has_work, "sequences are under way, but none can move"
         return Step(items)
 
-    def commit(self, step: Step, tokens: list[list[int]]) -> list[Output]:
-        """Settle a step; `tokens` are the accepted ones of each item that had rows of logits, in order."""
-        sampled = iter(tokens)
+    def commit(self, step: Step, drawn: list[Drawn]) -> list[Output]:
+        """Settle a step; `drawn` is what each item that had rows of logits got, in order."""
+        sampled = iter(drawn)
         outputs: list[Output] = []
         for sequence, count in step.items:
+            sequence.num_forwarded += count
             if sequence.num_logits(count):
                 outputs.append(self._advance(sequence, next(sampled)))
             else:
@@ -130,43 +141,64 @@ class Scheduler:
             self.running = [sequence for sequence in self.running if sequence.id in self._by_id]
         return outputs
 
-    def _advance(self, sequence: Sequence, accepted: list[int]) -> Output:
-        """Append the accepted tokens up to where the sequence ends."""
-        start = len(sequence.tokens)
-        text = ""
-        finish: FinishReason | None = None if accepted else "stop"
+    def _advance(self, sequence: Sequence, drawn: Drawn) -> Output:
+        """Append what was drawn and forced, and give out what will not be taken back."""
         if sequence.request.sampling.max_tokens == 0:
-            accepted, finish = [], "length"
-        for token in accepted:
-            sequence.tokens.append(token)
+            return self._finish(sequence, (), "", "length")
+        tokens = sequence.tokens
+        # The last token was only drawn; of the drafts before it, those that differed are computed again.
+        sequence.num_computed = len(tokens) + max(len(drawn.tokens) - 1, 0)
+        sequence.num_sampled += 0 if drawn.is_probe else len(drawn.tokens)
+        sequence.drafts = []
+        tokens += drawn.tokens
+        if drawn.verdict is not None:
+            drop = drawn.verdict.drop
+            assert drop <= len(tokens) - sequence.num_told, "a token that was given out is taken back"
+            for place in range(len(tokens) - drop, len(tokens)):
+                sequence.logprobs.pop(place, None)
+            del tokens[len(tokens) - drop :]
+            sequence.num_sampled -= drop > 0 and not drawn.is_probe  # the last one was never computed
+            sequence.num_computed = min(sequence.num_computed, len(tokens))
+            tokens += drawn.verdict.inject
+            # A probe that is over leaves nothing new to compute: the last token gives its logits once more.
+            sequence.num_computed -= sequence.num_computed == len(tokens)
+        held = sequence.thinking.num_held if sequence.thinking is not None else 0
+        told, text, finish = self._tell(sequence, len(tokens) - held)
+        if not drawn.tokens:
+            finish = "stop"
+        self.pool.publish(sequence)
+        return self._finish(sequence, told, text, finish) if finish else sequence.output(told, text)
+
+    def _tell(self, sequence: Sequence, end: int) -> tuple[tuple[int, ...], str, FinishReason | None]:
+        """Give out the tokens before `end`, up to where the sequence ends."""
+        start = sequence.num_told
+        text = ""
+        finish: FinishReason | None = None
+        while sequence.num_told < end and finish is None:
+            token = sequence.tokens[sequence.num_told]
+            sequence.num_told += 1
             # End-of-generation tokens are counted and shown by id, but are no text.
             if token in sequence.request.eos_ids:
                 finish = "stop"
             else:
                 text += sequence.text.feed(token)
                 finish = self._limit(sequence)
-            if finish:
-                break
-        # The last token was only drawn; of the drafts before it, those that differed are computed again.
-        sequence.num_computed = start + max(len(sequence.tokens) - start - 1, 0)
-        sequence.drafts = []
-        self.pool.publish(sequence)
-        new = tuple(sequence.tokens[start:])
         if finish:
-            return self._finish(sequence, new, text + sequence.text.finish(), finish)
-        return sequence.output(new, text)
+            del sequence.tokens[sequence.num_told :]
+            sequence.num_computed = min(sequence.num_computed, len(sequence.tokens))
+        return tuple(sequence.tokens[start : sequence.num_told]), text, finish
 
     def _limit(self, sequence: Sequence) -> FinishReason | None:
-        """Tell why the sequence ends with its latest token, if it does."""
+        """Tell why the sequence ends with its latest token given out, if it does."""
         if sequence.text.is_stopped:
             return "stop"
         most = sequence.request.sampling.max_tokens
-        if sequence.num_generated == most or len(sequence.tokens) >= self.max_context:
-            return "length"
-        return None
+        generated = sequence.num_told - sequence.num_prompt
+        return "length" if generated == most or sequence.num_told >= self.max_context else None
 
     def _finish(self, sequence: Sequence, tokens: tuple[int, ...], text: str, finish: FinishReason) -> Output:
-        output = sequence.output(tokens, text, finish)
+        """Forget a sequence and return its last output."""
+        output = sequence.output(tokens, text + sequence.text.finish(), finish)
         self.pool.release(sequence)
         del self._by_id[sequence.id]
         self._is_full = False

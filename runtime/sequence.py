@@ -11,25 +11,48 @@ from .controls import StopText
 from .request import FinishReason, Output, Request
 
 if TYPE_CHECKING:
+    from .sampling.logprobs import TokenLogprob
     from .sampling.processors import LogitsProcessor
+    from .thinking.automaton import Automaton, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a sequence got in one step: drafts that held and a token drawn after them; no tokens if none is allowed.
+
+    verdict: what its thinking makes of the last one; is_probe: it only looks ahead.
+    """
+
+    tokens: list[int]
+    verdict: Verdict | None = None
+    is_probe: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
     """A request's state; `tokens` is the prompt and all that was generated.
 
+    thinking: follows its thoughts, if the model has any;
     drafts: guessed tokens that follow `tokens`, to be verified by the next step;
+    num_told: how many of `tokens` were given out, or were in the prompt; those after them may be taken back;
+    num_forwarded, num_sampled: tokens computed in all, and tokens that were drawn and computed or given out;
     num_cached: prompt tokens whose keys and values were found in the cache;
+    logprobs: what the model thought of the tokens that were drawn, by their places, if the request asks for it;
     seed: the request's, or the one drawn for it.
     """
 
     request: Request
     text: StopText
     processors: list[LogitsProcessor] = field(default_factory=list)
+    logprobs: dict[int, TokenLogprob] = field(default_factory=dict, init=False)
+    thinking: Automaton | None = None
     tokens: list[int] = field(init=False)
     drafts: list[int] = field(default_factory=list)
     num_computed: int = 0
     num_cached: int = 0
+    num_told: int = field(init=False)
+    num_forwarded: int = 0
+    num_sampled: int = 0
     blocks: list[int] = field(default_factory=list)
     num_published: int = 0
     seed: int = field(init=False)
@@ -37,6 +60,9 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt)
+        self.num_told = len(self.tokens)
+        if self.thinking is not None:
+            self.tokens += self.thinking.start()
         wanted = self.request.sampling.seed
         self.seed = secrets.randbits(32) if wanted is None else wanted
         self.rng = random.Random(self.seed)
@@ -57,6 +83,12 @@ class Sequence:
         return len(self.tokens) - self.num_prompt
 
     @property
+    def num_settled(self) -> int:
+        """Return how many tokens are computed and will not be taken back."""
+        held = self.thinking.num_held if self.thinking is not None else 0
+        return min(self.num_computed, len(self.tokens) - held)
+
+    @property
     def num_pending(self) -> int:
         """Return how many tokens, drafts included, are yet to be computed."""
         return len(self.tokens) + len(self.drafts) - self.num_computed
@@ -75,7 +107,26 @@ class Sequence:
     def output(
         self, tokens: tuple[int, ...] = (), text: str = "", finish: FinishReason | None = None
     ) -> Output:
-        """Return what a step did for this sequence."""
+        """Return what a step did for this sequence, whose latest tokens are `tokens`."""
         # A prompt that is computed again after a preemption is not reported a second time.
         done = self.num_prompt if self.num_generated else min(self.num_computed, self.num_prompt)
-        return Output(self.id, tokens, text, finish, done, self.num_prompt, self.num_cached)
+        thinking = self.thinking.report() if finish and self.thinking is not None else None
+        return Output(
+            self.id,
+            tokens,
+            text,
+            finish,
+            done,
+            self.num_prompt,
+            self.num_cached,
+            num_thinking=0 if self.thinking is None else self.thinking.num_thinking,
+            num_forwarded=self.num_forwarded,
+            num_sampled=self.num_sampled,
+            thinking=thinking,
+            logprobs=self._logprobs_of(len(tokens)) if self.logprobs else (),
+        )
+
+    def _logprobs_of(self, count: int) -> tuple[TokenLogprob, ...]:
+        """Return what is known of the last `count` tokens that were given out."""
+        places = range(self.num_told - count, self.num_told)
+        return tuple(self.logprobs[place] for place in places if place in self.logprobs)

@@ -28,7 +28,7 @@ _Inbox = SimpleQueue[Output | Exception]
 class _Job:
     """Something to do on the engine's thread, and whom to tell if it fails."""
 
-    run: Callable[[], None]
+    run: Callable[[], object]
     fail: Callable[[Exception], None]
 
 
@@ -115,6 +115,10 @@ class Worker:
         stream = Stream(sequence, inbox, lambda: self._post(_Job(abort, self._fail_all)))
         self._post(_Job(start, inbox.put))
         return stream
+
+    def end_thinking(self, request_id: str) -> None:
+        """Have a request answer now, if it is under way and thinking."""
+        self._post(_Job(lambda: self._engine.scheduler.end_thinking(request_id), self._fail_all))
 
     def run_exclusive(self, function: Callable[[], T]) -> T:
         """Run a function on the engine's thread between two steps; return its result or raise its error."""

@@ -113,6 +113,7 @@ def engine(
         Scheduler(pool, **scheduler),
         Sampler(),
         lambda: Letters(pieces),
+        lambda token: Letters(pieces).feed(token).encode(),
     )
 
 

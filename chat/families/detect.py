@@ -5,26 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from .deepseek import DEEPSEEK
+from .apriel import APRIEL
+from .cohere import COMMAND_A, COMMAND_MOE
+from .deepseek import DEEPSEEK, DEEPSEEK_HYBRID
 from .family import Family
 from .gemma import GEMMA
+from .gemma4 import GEMMA4
+from .harmony import HARMONY
+from .kimi import KIMI, KIMI_TRIANGLE
+from .ling3 import LING3
 from .llama3 import LLAMA3
-from .mistral import MISTRAL
+from .minimax import MINIMAX, MINIMAX_M3
+from .mistral import MAGISTRAL, MISTRAL
 from .plain import PLAIN
-from .qwen3 import QWEN3
+from .qwen3 import QWEN3, QWEN3_CODER
+from .seed import SEED
+from .solar import SOLAR
 from .switch import Switch
 
-# The order matters: a distilled model carries its teacher's template in its own vocabulary.
-FAMILIES = (DEEPSEEK, QWEN3, LLAMA3, GEMMA, MISTRAL)
+# The order matters: a distilled model carries its teacher's template in its own vocabulary, and of two with the same
+# marker the more particular comes first.
+FAMILIES = (
+    HARMONY, SOLAR, DEEPSEEK_HYBRID, DEEPSEEK, MINIMAX_M3, MINIMAX, SEED, COMMAND_A, COMMAND_MOE, GEMMA4,
+    KIMI_TRIANGLE, KIMI, LING3, APRIEL, QWEN3_CODER, QWEN3, LLAMA3, GEMMA, MAGISTRAL, MISTRAL,
+)  # fmt: skip
 
-# Where models think, most particular first.
+# Where models of all other families think, most particular first.
 THOUGHT_TAGS = (
-    ("[THINK]", "[/THINK]"),
-    ("<seed:think>", "</seed:think>"),
-    ("<mm:think>", "</mm:think>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|inner_prefix|>", "<|inner_suffix|>"),
-    ("<|channel>thought\n", "<channel|>"),
+    ("<think:opensource>", "</think:opensource>"),
     ("<think>", "</think>"),
 )
 _BY_ARCHITECTURE = {"gemma": GEMMA, "gemma2": GEMMA, "gemma3": GEMMA, "mistral": MISTRAL, "mixtral": MISTRAL}
@@ -41,12 +50,14 @@ def detect(
     token_id: the id of a text that is one entry of the vocabulary, else None.
     """
     source = template_source or ""
-    family = next((one for one in FAMILIES if one.marker and one.marker in source), None)
+    family = next((one for one in FAMILIES if one.speaks(source)), None)
     if family is None and template_source is None:
-        family = next((one for one in FAMILIES if one.marker and token_id(one.marker) is not None), None)
+        family = next((one for one in FAMILIES if _is_spoken(one, token_id)), None)
         family = family or _BY_ARCHITECTURE.get(architecture)
     family = family or PLAIN
-    tags = _thought_tags(source, token_id)
+    tags = (
+        (family.open_tag, family.close_tag) if family.can_think else _thought_tags(source, token_id)
+    )
     if family.tool_open is None and "<tool_call>" in source:
         family = replace(family, tool_open=QWEN3.tool_open, tool_close=QWEN3.tool_close)
     if tags is None:
@@ -54,11 +65,17 @@ def detect(
     return replace(
         family,
         # The plain family never thinks; a format that is only known by its tags is named after them.
-        name="thinking" if family is PLAIN else family.name,
+        name="thinking" if family.name == PLAIN.name else family.name,
         open_tag=tags[0],
         close_tag=tags[1],
-        switch=switch or Switch(),
+        switch=replace(switch or Switch(), step=family.budget_step),
     )
+
+
+def _is_spoken(family: Family, token_id: Callable[[str], int | None]) -> bool:
+    """Tell whether a vocabulary has all of a family's markers."""
+    markers = () if family.marker is None else (family.marker, *family.more_markers)
+    return bool(markers) and all(token_id(marker) is not None for marker in markers)
 
 
 def _thought_tags(source: str, token_id: Callable[[str], int | None]) -> tuple[str, str] | None:

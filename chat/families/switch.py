@@ -13,20 +13,45 @@ _PLAIN_SWITCHES: dict[str, tuple[object, object]] = {
     "thinking_mode": ("enabled", "disabled"),
     "thinking_budget": (-1, 0),
 }
+# Level of thinking -> the efforts that mean it, the best first.
+_EFFORTS = {
+    "minimal": ("minimal", "low"), "low": ("low",), "medium": ("medium",), "high": ("high",),
+    "max": ("max", "xhigh", "high"),
+}  # fmt: skip
 # Efforts that mean "do not think", as one template or another spells them.
 _NO_EFFORT = ("none", "no_think", "minimal")
+_EFFORT_NAMES = ("reasoning_effort", "thinking_effort", "reasoning_strength")
 
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """The variables to pass for each mode; an empty mapping where the template offers no such switch."""
+    """The variables to pass for each mode; an empty mapping where the template offers no such switch.
+
+    efforts: the value of the variable `effort` for each level; budget: the variable that takes a number of tokens,
+    a multiple of `step`.
+    """
 
     on: Mapping[str, object] = field(default_factory=dict)
     off: Mapping[str, object] = field(default_factory=dict)
+    efforts: Mapping[str, str] = field(default_factory=dict)
+    budget: str | None = None
+    effort: str = "reasoning_effort"
+    step: int = 1
 
-    def variables(self, think: Literal["auto", "on", "off"]) -> Mapping[str, object]:
-        """Return the template variables for a thinking mode; none for "auto"."""
-        return {"on": self.on, "off": self.off}.get(think, {})
+    def variables(
+        self, think: Literal["auto", "on", "off"], level: str | None = None, budget: int | None = None
+    ) -> Mapping[str, object]:
+        """Return the template variables for a thinking mode; none for "auto".
+
+        level: how much to think, in words; budget: in tokens.
+        """
+        found = dict({"on": self.on, "off": self.off}.get(think, {}))
+        if level is not None and level in self.efforts:
+            found[self.effort] = self.efforts[level]
+        if self.budget is not None and budget is not None:
+            # Rounded down, so that the model ends by itself; 0 would tell it not to think at all.
+            found[self.budget] = max(budget // self.step, 1) * self.step
+        return found
 
 
 def find_switch(names: Set[str], constants: Set[str]) -> Switch:
@@ -44,4 +69,10 @@ def find_switch(names: Set[str], constants: Set[str]) -> Switch:
             if effort in constants:
                 off["reasoning_effort"] = effort
                 break
-    return Switch(on, off)
+    efforts = {}
+    effort = next((name for name in _EFFORT_NAMES if name in names), None)
+    if effort is not None:
+        for level, words in _EFFORTS.items():
+            efforts[level] = next((word for word in words if word in constants), words[-1])
+    budget = "thinking_budget" if "thinking_budget" in names else None
+    return Switch(on, off, efforts, budget, effort or _EFFORT_NAMES[0])

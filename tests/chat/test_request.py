@@ -12,13 +12,12 @@ HELLO = (Message("user", "hi"),)
 
 def test_defaults():
     request = ChatRequest(HELLO)
-    assert (request.tools, request.think, dict(request.options), request.raw) == ((), "auto", {}, None)
+    assert (request.tools, request.think, dict(request.options), request.raw) == ((), None, {}, None)
 
 
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
-        ({"messages": HELLO, "think": "hard"}, "think"),
         ({"messages": ()}, "messages"),
         ({"messages": HELLO, "raw": "x"}, "raw"),
         ({"messages": HELLO, "tools": ("f",)}, "tools"),

@@ -15,8 +15,10 @@ from mull.chat.request import ChatRequest
 from mull.chat.session import Session, strip_history
 from mull.chat.stream import Reasoning, Text
 from mull.chat.template import Template
+from mull.chat.thinking import Amount, ThinkOptions
 from mull.errors import InvalidRequest, NotSupported
 
+OFF = ThinkOptions(mode="off")
 THINKING = replace(QWEN3, open_tag="<think>", close_tag="</think>")
 SPECIAL = ["<s>", "<|im_start|>", "<|im_end|>", '<|"|>']
 CHATML = (
@@ -162,25 +164,42 @@ def test_without_a_template_the_texts_are_continued():
 
 
 def test_thinking_off_and_on():
-    assert session().prompt(user("hi", think="off")).text.endswith("assistant\n<think>\n\n</think>\n\n")
-    assert not session().prompt(user("hi", think="off")).opened
-    assert session().prompt(user("hi", think="on")).text.endswith("assistant\n")
+    assert session().prompt(user("hi"), OFF).text.endswith("assistant\n<think>\n\n</think>\n\n")
+    assert not session().prompt(user("hi"), OFF).opened
+    assert session().prompt(user("hi"), ThinkOptions(mode="on")).text.endswith("assistant\n")
 
 
 def test_thinking_off_where_the_template_always_opens_a_thought():
     opening = session("{{ messages[0].content }}<think>\n")
     assert opening.prompt(user("hi")).opened
-    off = opening.prompt(user("hi", think="off"))
+    off = opening.prompt(user("hi"), OFF)
     assert (off.text, off.opened) == ("hi<think>\n\n</think>\n\n", False)
 
 
-def test_a_model_that_cannot_think():
-    plain = session("{{ messages[0].content }}", PLAIN)
-    with pytest.raises(NotSupported) as caught:
-        plain.prompt(user("hi", think="on"))
-    assert caught.value.field == "think"
-    assert caught.value.hint
-    assert plain.prompt(user("hi", think="off")).text == "hi"
+def test_how_much_history_is_shown():
+    turns = (
+        Message("user", "1"),
+        Message("assistant", "a", thinking="first"),
+        Message("user", "2"),
+        Message("assistant", "b", thinking="second"),
+        Message("user", "3"),
+    )
+    source = "{% for m in messages %}{{ m.thinking or '' }}{% endfor %}"
+
+    def shown(history):
+        options = ThinkOptions(history=history)
+        return session(source).prompt(ChatRequest(turns), options).text
+
+    assert [shown(h) for h in ("auto", "strip", "last", "keep")] == ["", "", "second", "firstsecond"]
+    keeping = session(source, replace(THINKING, strip_history=False)).prompt(ChatRequest(turns))
+    assert keeping.text == "firstsecond"
+
+
+def test_a_level_and_a_budget_reach_the_template():
+    source = "{{ reasoning_effort }}{% if 'high' == 'low' %}{% endif %}|{{ thinking_budget }}"
+    family = replace(THINKING, switch=Template(source).switch)
+    options = ThinkOptions(mode="on", level="minimal", budget=Amount(512))
+    assert session(source, family).prompt(user("hi"), options).text == "low|512"
 
 
 @pytest.mark.parametrize("source", [None, "{{ messages[0].content }}"])

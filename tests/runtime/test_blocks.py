@@ -18,6 +18,11 @@ class Holder:
     blocks: list[int] = field(default_factory=list)
     num_published: int = 0
 
+    @property
+    def num_settled(self) -> int:
+        """Return what is computed: nothing is ever taken back here."""
+        return self.num_computed
+
 
 def compute(pool: BlockPool, tokens: list[int]) -> Holder:
     """Take `tokens` through the pool as one sequence does: match, reserve, publish."""

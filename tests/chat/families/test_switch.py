@@ -33,8 +33,20 @@ def test_real_templates(shared_data, name):
 
 def test_a_word_the_template_does_not_know_is_not_passed():
     assert find_switch({"thinking_mode"}, {"fast"}) == Switch()
-    assert find_switch({"reasoning_effort"}, {"medium"}) == Switch()
+    assert find_switch({"reasoning_effort"}, {"medium"}).variables("on") == {}
     assert find_switch({"reasoning_effort"}, {"high", "none"}).on == {"reasoning_effort": "high"}
+
+
+def test_a_level_is_passed_in_the_templates_own_words():
+    switch = find_switch({"reasoning_effort"}, {"low", "medium", "high"})
+    assert switch.variables("on", "minimal") == {**switch.on, "reasoning_effort": "low"}
+    assert switch.variables("auto", "max") == {"reasoning_effort": "high"}
+    assert find_switch({"reasoning_effort"}, {"max"}).variables("auto", "max") == {"reasoning_effort": "max"}
+
+
+def test_a_number_is_passed_where_the_template_takes_one():
+    assert find_switch({"thinking_budget"}, set()).variables("on", None, 512) == {"thinking_budget": 512}
+    assert find_switch({"enable_thinking"}, set()).variables("on", None, 512) == {"enable_thinking": True}
 
 
 def test_auto_passes_nothing():

@@ -1,0 +1,93 @@
+"""A reply from the engine, as events: text told apart, and at the end what it has cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from ..errors import InvalidRequest
+from ..runtime.grammar.constraint import Conformity, Constraint
+from ..runtime.request import Output
+from ..runtime.sampling.logprobs import TokenLogprob
+from ..runtime.thoughts import ThoughtCounter
+from ..runtime.worker import Stream
+from .messages import MessageParser
+from .stream import Done, Event, Progress, StreamParser, Text, Thinking, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is known of a request before its reply.
+
+    load_ms: time that was spent on loading for it; enforced: its thoughts are kept within their budget; notes: what the
+    user should know of its limits; format: what the answer must look like.
+    """
+
+    prompt_tokens: int
+    load_ms: float = 0.0
+    enforced: bool = True
+    notes: tuple[str, ...] = field(default=())
+    format: Constraint | None = None
+
+
+def events(
+    stream: Stream, parser: StreamParser | MessageParser, thoughts: ThoughtCounter, asked: Asked
+) -> Iterator[Event]:
+    """Yield a reply's events, ending with Done; closing the iterator stops the answer."""
+    submitted = first_token = time.perf_counter()
+    ids: list[int] = []
+    answer: list[str] = []
+    logprobs: list[TokenLogprob] = []
+    last: Output | None = None
+    with stream:
+        for output in stream:
+            last = output
+            if output.tokens and not ids:
+                first_token = time.perf_counter()
+            ids += output.tokens
+            logprobs += output.logprobs
+            if not ids:
+                yield Progress(output.num_computed, output.num_prompt)
+            was_thinking = parser.thinking
+            yield from _kept(parser.feed(output.text), answer)
+            thoughts.feed(output.tokens, thinking=was_thinking and parser.thinking)
+        yield from _kept(parser.flush(), answer)
+    ended = time.perf_counter()
+    assert last is not None
+    assert last.finish is not None
+    report = last.thinking
+    usage = Usage(
+        prompt_tokens=asked.prompt_tokens,
+        cached_tokens=last.num_cached,
+        thinking_tokens=thoughts.count if report is None else report.tokens,
+        completion_tokens=len(ids),
+        forwarded_tokens=last.num_forwarded,
+        sampled_tokens=last.num_sampled,
+        load_ms=asked.load_ms,
+        prompt_ms=((first_token if ids else ended) - submitted) * 1000,
+        eval_ms=(ended - first_token) * 1000 if ids else 0.0,
+    )
+    thinking = Thinking(report, asked.enforced, asked.notes)
+    conformity = _conformity("".join(answer), asked.format)
+    yield Done(usage, last.finish, tuple(ids), stream.seed, thinking, conformity, tuple(logprobs))
+
+
+def _kept(found: Iterable[Event], answer: list[str]) -> Iterator[Event]:
+    """Yield events and keep the answer's text."""
+    for event in found:
+        if isinstance(event, Text):
+            answer.append(event.text)
+        yield event
+
+
+def _conformity(answer: str, form: Constraint | None) -> Conformity | None:
+    """Look at the whole answer once more; None where no format was asked for, or one that is not of text."""
+    if form is None:
+        return None
+    from ..runtime.grammar.check import conformity
+
+    try:
+        return conformity(answer, form)
+    except InvalidRequest:
+        return None

@@ -1,0 +1,1 @@
+"""The thinking budget, token by token."""
