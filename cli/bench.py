@@ -15,7 +15,7 @@ import typer
 from ..errors import InvalidRequest
 from ..settings import load_settings
 from .opening import open_llm
-from .options import ComputeFlags, Model, with_groups
+from .options import Model, ModelFlags, with_groups
 from .terminal import Terminal
 
 if TYPE_CHECKING:
@@ -75,14 +75,14 @@ class TestFlags:
         return tests
 
 
-_DEFAULTS, _AUTOMATIC = TestFlags(), ComputeFlags()
+_DEFAULTS, _AUTOMATIC = TestFlags(), ModelFlags()
 
 
 @with_groups
 def command(
     model: Model,
     flags: TestFlags = _DEFAULTS,
-    load: ComputeFlags = _AUTOMATIC,
+    load: ModelFlags = _AUTOMATIC,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:

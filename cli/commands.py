@@ -34,7 +34,11 @@ COMMANDS = {
     "cp": "Give a model a second name.",
     "tokenize": "Turn a text into token ids, or back.",
     "perplexity": "Measure how well a model predicts a text.",
+    "compare": "Measure what a model lost against another.",
+    "imatrix": "Measure how a model uses its weights.",
+    "think": "Show how models think, and how budgets were used.",
     "bench": "Measure a model's speed.",
+    "quantize": "Write a model with fewer bits per weight.",
     "version": "Print the version.",
 }
 """Each command with its line in `llm --help`; the module of the same name holds its function `command`."""
@@ -44,11 +48,17 @@ ALIASES = {"ls": "list"}
 # Options of `llm run` by the names that llama.cpp, Ollama and others give them.
 _ELSEWHERE = {
     "ctx-size": "--num-ctx",
+    "dynatemp-exp": "--dynatemp-exponent",
     "max-tokens": "--num-predict",
+    "mirostat-ent": "--mirostat-tau",
+    "mirostat-lr": "--mirostat-eta",
     "n-predict": "--num-predict",
     "predict": "--num-predict",
     "reverse-prompt": "--stop",
+    "sampler-seq": "--samplers",
+    "sampling-seq": "--samplers",
     "temp": "--temperature",
+    "top-nsigma": "--top-n-sigma",
     "typical": "--typical-p",
 }
 

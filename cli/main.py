@@ -49,11 +49,14 @@ def run_command(args: list[str], name: str = "llm") -> int:
         from typer._click.exceptions import UsageError
 
         from .commands import build_group, explain
+        from .think_options import spell_out
 
     try:
         group = build_group()
         if args[:1] == ["help"]:
             args = [*args[1:2], "--help"]
+        if args[:1] == ["run"]:
+            args = spell_out(args)
         with group.make_context(name, args or ["--help"]) as context:
             group.invoke(context)
     except typer.Exit as done:

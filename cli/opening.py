@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .options import ComputeFlags
+from .options import ComputeFlags, ModelFlags
 from .progress import BYTES, ProgressLine
 from .signals import ending_at_once
 from .terminal import Terminal
@@ -40,6 +40,7 @@ def open_llm(
             threads=flags.threads or None,
             cache_type_k=flags.cache_type_k,
             cache_type_v=flags.cache_type_v,
+            quantize=flags.quantize if isinstance(flags, ModelFlags) else None,
         )
         return LLM.open(model, options, progress=progress.update)
     finally:

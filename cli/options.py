@@ -18,10 +18,10 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a .
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ComputeType = Literal["auto", "f32", "bf16", "f16"]
 CacheType = Literal["auto", "f32", "f16", "bf16", "q8_0", "q4_0"]
-Think = Literal["auto", "on", "off"]
 
 _UNITS = {"": 1, "K": 1024, "M": 1024**2}
 _THREADS_PER_CORE = 4
+_MOST_SAMPLES, _VOTERS = 64, 8
 
 
 def parse_count(text: str) -> int:
@@ -32,7 +32,7 @@ def parse_count(text: str) -> int:
     return int(match[1]) * _UNITS[match[2].upper()]
 
 
-def _in(panel: str) -> Callable[..., typer.models.OptionInfo]:
+def in_panel(panel: str) -> Callable[..., typer.models.OptionInfo]:
     """Return what declares options under a heading of the help."""
 
     def option(names: str, text: str, metavar: str | None = None) -> typer.models.OptionInfo:
@@ -46,20 +46,27 @@ def _in(panel: str) -> Callable[..., typer.models.OptionInfo]:
 
 
 _COUNT, _NUMBER = "N", "NUMBER"
-_reply = _in("Prompt and reply")
-_sampling = _in("Sampling (by default the model's own values; --verbose shows them)")
-_loading = _in("Loading")
-_output = _in("Output")
+_reply = in_panel("Prompt and reply")
+_sampling = in_panel("Sampling (by default the model's own values; --verbose shows them)")
+_loading = in_panel("Loading")
+_output = in_panel("Output")
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyFlags:
-    """What the model is told, and what is shown of its thoughts."""
+    """What the model is told, and what its answer must look like."""
 
     system: Annotated[str | None, _reply("--system", "A system message.", "TEXT")] = None
     raw: Annotated[bool, _reply("--raw", "Take the prompt as it is, without the chat template.")] = False
-    think: Annotated[Think, _reply("--think", "Whether a model that can think does.")] = "auto"
-    hide_thinking: Annotated[bool, _reply("--hide-thinking", "Do not show thoughts.")] = False
+    format: Annotated[
+        str | None,
+        _reply(
+            "--format", "What the answer must be: json, SCHEMA.json, {…}, regex:… or choice:a,b.", "FORMAT"
+        ),
+    ] = None
+    grammar: Annotated[
+        str | None, _reply("--grammar", "What the answer must be: a grammar in GBNF or Lark.", "FILE")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,10 @@ class SamplingFlags:
     stop: Annotated[
         list[str] | None, _sampling("--stop", "End before this text; may be given again.", "TEXT")
     ] = None
+    logprobs: Annotated[
+        int | None,
+        _sampling("--logprobs", "With --json: each token's log-probability, and the N likeliest's.", _COUNT),
+    ] = None
 
     def given(self) -> dict[str, object]:
         """Return the options that were set, by their users' names; raises InvalidRequest for a bad value."""
@@ -111,14 +122,12 @@ class SamplingFlags:
 
 
 @dataclass(frozen=True, slots=True)
-class ComputeFlags:
+class DeviceFlags:
     """What a model computes with; None is automatic."""
 
     threads: Annotated[int | None, _loading("--threads -t", "CPU threads; 0: one per core.", "NUMBER")] = None
     device: Annotated[Device, _loading("--device", "Where to compute.")] = "auto"
     dtype: Annotated[ComputeType, _loading("--dtype", "The type to compute in.")] = "auto"
-    cache_type_k: Annotated[CacheType, _loading("--cache-type-k -ctk", "What keys are cached in.")] = "auto"
-    cache_type_v: Annotated[CacheType, _loading("--cache-type-v -ctv", "What values are cached in.")] = "auto"
 
     def check(self) -> None:
         """Raise InvalidRequest for a number that makes no sense."""
@@ -126,7 +135,33 @@ class ComputeFlags:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadFlags(ComputeFlags):
+class ComputeFlags(DeviceFlags):
+    """What a model computes with, and what its cache is stored in."""
+
+    cache_type_k: Annotated[CacheType, _loading("--cache-type-k -ctk", "What keys are cached in.")] = "auto"
+    cache_type_v: Annotated[CacheType, _loading("--cache-type-v -ctv", "What values are cached in.")] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFlags(ComputeFlags):
+    """How one model is loaded."""
+
+    quantize: Annotated[
+        str | None,
+        _loading("--quantize", "Quantize while loading: nf4, fp4, int8, q8_0, q4_k_m …", "TYPE"),
+    ] = None
+
+    def check(self) -> None:
+        """Raise InvalidRequest for a number that makes no sense or a type that is none."""
+        check_threads(self.threads)
+        if self.quantize is not None:
+            from ..quant.load_types import load_type
+
+            load_type(self.quantize)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFlags(ModelFlags):
     """How a model is loaded to talk to it."""
 
     num_ctx: Annotated[
@@ -134,8 +169,8 @@ class LoadFlags(ComputeFlags):
     ] = None
 
     def check(self) -> None:
-        """Raise InvalidRequest for a number that makes no sense."""
-        check_threads(self.threads)
+        """Raise InvalidRequest for a number that makes no sense or a type that is none."""
+        ModelFlags.check(self)
         if self.num_ctx is not None and self.num_ctx < 1:
             raise InvalidRequest(f"the context must be at least 1 token, not {self.num_ctx}", field="num_ctx")
 
@@ -147,6 +182,16 @@ class OutputFlags:
     verbose: Annotated[bool, _output("--verbose", "Show options, their sources, and statistics.")] = False
     as_json: Annotated[bool, _output("--json", "Print one JSON object instead of the text.")] = False
     quiet: Annotated[bool, _output("--quiet -q", "Show no progress and no notes.")] = False
+    samples: Annotated[int | None, _output("--samples -N", "Answer N times.", "N")] = None
+    vote: Annotated[bool, _output("--vote", "Answer 8 or N times; print what most agree on.")] = False
+
+    def count(self) -> int:
+        """Return how many answers are wanted; raises InvalidRequest for a number that makes no sense."""
+        if self.samples is not None and not 1 <= self.samples <= _MOST_SAMPLES:
+            raise InvalidRequest(
+                f"--samples must be from 1 to {_MOST_SAMPLES}, not {self.samples}", field="samples"
+            )
+        return self.samples or (_VOTERS if self.vote else 1)
 
 
 def check_threads(threads: int | None) -> None:

@@ -9,13 +9,14 @@ import typer
 
 from ..errors import InvalidRequest
 from .opening import open_llm
-from .options import LoadFlags, Model, OutputFlags, ReplyFlags, SamplingFlags, with_groups
+from .options import LoadFlags, Model, OutputFlags, ReplyFlags, with_groups
+from .sampler_options import SamplerFlags
 from .terminal import Terminal, is_tty
+from .think_options import ThinkFlags
 
 if TYPE_CHECKING:
-    from ..llm import LLM
     from .conversation import Conversation
-    from .statistics import Reply
+    from .report import Report
 
 
 @with_groups
@@ -27,7 +28,8 @@ def command(
     ] = None,
     *,
     reply: ReplyFlags,
-    sampling: SamplingFlags,
+    thinking: ThinkFlags,
+    sampling: SamplerFlags,
     loading: LoadFlags,
     output: OutputFlags,
 ) -> None:
@@ -39,43 +41,67 @@ def command(
     Examples:
       llm run pocket "What is 347 + 685?"
       llm run ./qwen3-8b.gguf --think off --temperature 0 "Name three rivers."
+      llm run qwen3 --think 512 --think-stats "Why is the sky blue?"
       cat report.txt | llm run qwen3 --num-ctx 32K "Summarise this."
       llm run pocket --json -n 200 "What is 2 + 2?" | jq .token_ids
+      llm run qwen3 --format person.schema.json "Describe Ada Lovelace."
       llm run qwen3 --raw "Once upon a time"
       llm run qwen3
     """
     from ..settings import load_settings
+    from .answer_format import read_format
     from .conversation import Conversation, Manner
     from .inputs import read_argument
+    from .report import Report
 
-    loading.check()
-    options = sampling.given()
-    if reply.raw and reply.system is not None:
-        raise InvalidRequest("--raw uses no template, so --system has no place", field="system")
+    options = _check(reply, thinking, sampling, loading, output)
+    form = read_format(reply.format, reply.grammar)
     text = read_prompt(prompt, raw=reply.raw)
     terminal = Terminal.detect(color=load_settings().color)
     if text is None:
         _check_can_chat(reply, output, terminal)
     manner = Manner(
         system=None if reply.system is None else read_argument(reply.system),
-        think=reply.think,
         options=options,
-        hide_thinking=reply.hide_thinking,
+        hide_thinking=thinking.hide_thinking,
         quiet=output.quiet,
         silent=output.as_json,
+        format=form,
     )
     with open_llm(model, loading, terminal, num_ctx=loading.num_ctx, quiet=output.quiet) as llm:
-        if not output.quiet:
-            for note in llm.notes:
-                print(f"note: {note}", file=terminal.err)
-        report = _Report(llm, terminal, options, loading, output)
-        conversation = Conversation(llm, terminal, manner)
-        if text is None:
-            from .chat_lines import chat
+        for note in () if output.quiet else llm.notes:
+            print(f"note: {note}", file=terminal.err)
+        report = Report(llm, terminal, options, loading, output, thinking)
+        _talk(Conversation(llm, terminal, manner), text, report, output, raw=reply.raw)
 
-            chat(conversation, terminal, quiet=output.quiet, after=report)
-        else:
-            report(_once(conversation, text, raw=reply.raw))
+
+def _talk(
+    conversation: Conversation, text: str | None, report: Report, output: OutputFlags, *, raw: bool
+) -> None:
+    """Chat, or answer one question as often as is wanted."""
+    if text is None:
+        from .chat_lines import chat
+
+        chat(conversation, conversation.terminal, quiet=output.quiet, after=report)
+    elif output.count() > 1:
+        from .samples import answer_many
+
+        answer_many(conversation, text, output.count(), report, vote=output.vote, raw=raw)
+    else:
+        report(conversation.ask_raw(text) if raw else conversation.ask(text))
+
+
+def _check(
+    reply: ReplyFlags, thinking: ThinkFlags, sampling: SamplerFlags, loading: LoadFlags, output: OutputFlags
+) -> dict[str, object]:
+    """Return the options that were set; raises InvalidRequest for what makes no sense before a model is loaded."""
+    loading.check()
+    output.count()
+    if sampling.logprobs is not None and not output.as_json:
+        raise InvalidRequest("--logprobs are shown with --json only", field="logprobs", hint="add --json")
+    if reply.raw and reply.system is not None:
+        raise InvalidRequest("--raw uses no template, so --system has no place", field="system")
+    return sampling.given() | thinking.given()
 
 
 def read_prompt(words: list[str] | None, *, raw: bool) -> str | None:
@@ -102,56 +128,10 @@ def read_prompt(words: list[str] | None, *, raw: bool) -> str | None:
     return text
 
 
-class _Report:
-    """Prints what was asked for beside a reply: the JSON object; the options, once; the statistics."""
-
-    def __init__(
-        self,
-        llm: LLM,
-        terminal: Terminal,
-        given: dict[str, object],
-        loading: LoadFlags,
-        output: OutputFlags,
-    ) -> None:
-        self._llm = llm
-        self._terminal = terminal
-        self._given = given
-        self._loading = loading
-        self._output = output
-        self._has_told_options = False
-
-    def __call__(self, reply: Reply) -> None:
-        """Print what belongs to one reply."""
-        from .statistics import sources, statistics, to_json
-
-        usage = reply.done.usage
-        used = usage.prompt_tokens + usage.completion_tokens
-        if reply.done.reason == "length" and used >= self._llm.context_length and not self._output.quiet:
-            full = f"the context of {self._llm.context_length} tokens is full, and the reply ends here"
-            print(f"note: {full} (--num-ctx)", file=self._terminal.err)
-        if self._output.as_json:
-            import json
-
-            print(json.dumps(to_json(self._llm.name, reply), ensure_ascii=False), flush=True)
-        if not self._output.verbose:
-            return
-        lines = (
-            []
-            if self._has_told_options
-            else sources(self._llm, self._given, self._loading.num_ctx, reply.done.seed)
-        )
-        self._has_told_options = True
-        for line in ["", *lines, *([""] if lines else []), *statistics(reply)]:
-            print(line, file=self._terminal.err)
-
-
-def _once(conversation: Conversation, text: str, *, raw: bool) -> Reply:
-    return conversation.ask_raw(text) if raw else conversation.ask(text)
-
-
 def _check_can_chat(reply: ReplyFlags, output: OutputFlags, terminal: Terminal) -> None:
     """Raise InvalidRequest if there is neither a prompt nor a way to type one."""
-    reason = "--json" if output.as_json else "--raw" if reply.raw else ""
+    several = "--samples" if output.count() > 1 else ""
+    reason = "--json" if output.as_json else "--raw" if reply.raw else several
     if reason or not terminal.out_is_tty:
         raise InvalidRequest(
             f"{reason} needs a prompt" if reason else "no prompt",

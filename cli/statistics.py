@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from ..chat.options import SELDOM
 from ..chat.stream import Done
 
 if TYPE_CHECKING:
     from ..llm import LLM
 
 _COLUMN = 22
+_IMPOSSIBLE = -9999.0
 _NANOSECONDS = {"h": 3_600_000_000_000, "m": 60_000_000_000, "s": 1_000_000_000, "ms": 1_000_000, "µs": 1_000}
 
 
@@ -62,12 +64,61 @@ def sources(llm: LLM, given: Mapping[str, object], num_ctx: int | None, seed: in
             value, source = seed, "random"
         elif value is None or value is False or value in ((), {}, []):
             continue  # no limit, no stop text, no bias
+        elif source == "mull" and name in SELDOM:
+            continue  # off, or part of what is off
         lines.append(f"{name} {_write(value)} ({source})")
     return lines
 
 
-def to_json(model: str, reply: Reply) -> dict[str, object]:
-    """Return a reply with everything that is known of it."""
+def thinking_line(reply: Reply) -> str:
+    """Return how the thinking budget was used, in one line; nothing for a model that has none."""
+    report, usage = reply.done.thinking.report, reply.done.usage
+    if report is None:
+        return (
+            "" if reply.done.thinking.enforced else "thinking: its limits cannot be enforced for this model"
+        )
+    answer = f"answer {usage.completion_tokens - report.tokens} tok"
+    if report.reason is None:
+        return f"no thinking · {answer}"
+    parts = [f"thinking {report.tokens}/{report.budget} ({report.utilisation:.0%}) {report.reason}"]
+    if report.rounds:
+        parts.append(f"{report.rounds} wait{'s' if report.rounds > 1 else ''}")
+    rate = f"{reply.eval_rate:.0f} tok/s" if reply.eval_rate else ""
+    return " · ".join(filter(None, [*parts, answer, rate]))
+
+
+def _thinking_json(reply: Reply) -> dict[str, object] | None:
+    """Return the report on the thinking budget; None for a model that cannot think."""
+    thinking = reply.done.thinking
+    report = thinking.report
+    if report is None:
+        return None if thinking.enforced else {"enforced": False}
+    return {
+        **asdict(report),
+        "duration_ms": round(report.duration_ms, 3),
+        "utilisation": round(report.utilisation, 4),
+        "min_extended": report.rounds,
+        "enforced": thinking.enforced,
+        "notes": list(thinking.notes),
+    }
+
+
+def _logprobs_json(reply: Reply, text_of: Callable[[int], str]) -> dict[str, object]:
+    """Return what the model thought of each token that was drawn, if that was asked for."""
+
+    def entry(token: int, logprob: float) -> dict[str, object]:
+        # JSON has no infinity; this is what OpenAI writes for what cannot be.
+        return {"token": text_of(token), "id": token, "logprob": max(round(logprob, 6), _IMPOSSIBLE)}
+
+    entries = [
+        {**entry(drawn.token, drawn.logprob), "top": [entry(*likely) for likely in drawn.top]}
+        for drawn in reply.done.logprobs
+    ]
+    return {"logprobs": entries} if entries else {}
+
+
+def to_json(model: str, reply: Reply, text_of: Callable[[int], str] = str) -> dict[str, object]:
+    """Return a reply with everything that is known of it; text_of: what a token stands for."""
     done, usage = reply.done, reply.done.usage
     return {
         "model": model,
@@ -79,12 +130,17 @@ def to_json(model: str, reply: Reply) -> dict[str, object]:
         "cached_tokens": usage.cached_tokens,
         "thinking_tokens": usage.thinking_tokens,
         "completion_tokens": usage.completion_tokens,
+        "sampled_tokens": usage.sampled_tokens,
+        "forwarded_tokens": usage.forwarded_tokens,
+        "thinking_report": _thinking_json(reply),
+        "format": done.conformity,
         "seed": done.seed,
         "load_ms": round(usage.load_ms, 3),
         "prompt_ms": round(usage.prompt_ms, 3),
         "eval_ms": round(usage.eval_ms, 3),
         "prompt_rate": round(reply.prompt_rate, 3),
         "eval_rate": round(reply.eval_rate, 3),
+        **_logprobs_json(reply, text_of),
     }
 
 

@@ -300,7 +300,7 @@ def test_defaults_say_where_they_come_from(tmp_path, gguf):
         assert (llm.defaults["top_k"].value, llm.defaults["top_k"].source) == (7, "modelfile")
         assert llm.defaults["temperature"].source == "mull"
         assert llm.context_length == 128
-        assert llm.notes == ["of the Modelfile's parameters these have no effect yet: think_budget"]
+        assert llm.notes == []
         _, done = reply(llm, ChatRequest(messages=(Message("user", "a"),), options={"num_predict": 2}))
         assert done.usage.prompt_tokens > len("be brief")
 

@@ -28,13 +28,13 @@ def model(tmp_path: Path) -> Path:
 def test_steps_go_to_stderr(
     store: Store, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "Modelfile").write_text("FROM ./tiny.gguf\nSYSTEM hi\nPARAMETER mirostat 1\n")
+    (tmp_path / "Modelfile").write_text("FROM ./tiny.gguf\nSYSTEM hi\nPARAMETER low_vram 1\n")
     create.command("one", str(tmp_path / "Modelfile"))
     out, err = capsys.readouterr()
     digests = [layer.digest for layer in store.resolve("one").layers]
     assert out == ""
     assert err.splitlines() == [
-        "warning: parameter mirostat is deprecated",
+        "warning: parameter low_vram is deprecated",
         "gathering model components",
         *(f"creating new layer {digest}" for digest in digests),
         "writing manifest",

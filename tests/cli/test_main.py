@@ -106,7 +106,7 @@ def _no_option(name: str, hint: str) -> str:
             ("run", "m", "--ctx-size", "1"),
             _no_option("--ctx-size", "did you mean --num-ctx? (llm run --help)"),
         ),
-        (("run", "m", "--format", "json"), _no_option("--format", "llm run --help")),
+        (("run", "m", "--colour", "red"), _no_option("--colour", "llm run --help")),
         (("list", "--temp", "1"), _no_option("--temp", "llm list --help")),
         (("run", "m", "--stop"), "error: option '--stop' requires an argument\nhint: llm run --help\n"),
         (("show",), "error: missing argument 'MODEL'\nhint: llm show --help\n"),

@@ -22,17 +22,30 @@ REAL = {
     "Qwen-QwQ-32B": ("qwen3", "<think>", True),
     "Qwen-Qwen2.5-7B-Instruct": ("qwen3", None, False),
     "NousResearch-Hermes-3-Llama-3.1-8B-tool_use": ("qwen3", None, False),
-    "Qwen3.5-4B": ("qwen3", "<think>", True),
+    "Qwen3-Coder": ("qwen3-coder", None, False),
+    "Qwen3.5-4B": ("qwen3-coder", "<think>", True),
+    "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16": ("qwen3-coder", "<think>", True),
     "HuggingFaceTB-SmolLM3-3B": ("qwen3", "<think>", False),
     "meta-llama-Llama-3.1-8B-Instruct": ("llama3", None, False),
     "mistralai-Mistral-Nemo-Instruct-2407": ("mistral", None, False),
-    "mistralai-Ministral-3-14B-Reasoning-2512": ("mistral", "[THINK]", False),
+    "mistralai-Ministral-3-14B-Reasoning-2512": ("magistral", "[THINK]", False),
     "google-gemma-2-2b-it": ("gemma", None, False),
-    "google-gemma-4-31B-it": ("thinking", "<|channel>thought\n", False),
+    "google-gemma-4-31B-it": ("gemma4", "<|channel>thought\n", False),
     "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B": ("deepseek", "<think>", True),
     "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": ("deepseek", "<think>", True),
-    "deepseek-ai-DeepSeek-V3.1": ("deepseek", "<think>", True),
-    "ByteDance-Seed-OSS": ("thinking", "<seed:think>", False),
+    "deepseek-ai-DeepSeek-V3.1": ("deepseek-v3", "<think>", True),
+    "ByteDance-Seed-OSS": ("seed", "<seed:think>", False),
+    "CohereForAI-c4ai-command-r7b-12-2024-tool_use": ("command-a", "<|START_THINKING|>", False),
+    "Cohere2MoE": ("command-moe", "<|START_THINKING|>", True),
+    "openai-gpt-oss-120b": ("harmony", "<|channel|>analysis<|message|>", False),
+    "upstage-Solar-Open-100B": ("solar", "<|think|>", False),
+    "moonshotai-Kimi-K2": ("kimi", None, False),
+    "Kimi-K2-Thinking": ("kimi", "<think>", False),
+    "MiniMax-M2": ("minimax", "<think>", True),
+    "MiniMax-M3": ("minimax-m3", "<mm:think>", True),
+    "inclusionai-ling-3.0-flash": ("ling3", "<think>", True),
+    "Apriel-1.6-15b-Thinker-fixed": ("apriel", "Here are my reasoning steps:\n", True),
+    "GLM-4.6": ("thinking", "<think>", False),
     "ibm-granite-granite-3.3-2B-Instruct": ("thinking", "<think>", False),
     "microsoft-Phi-3.5-mini-instruct": ("plain", None, False),
 }
@@ -85,6 +98,8 @@ def test_families_are_told_apart():
     assert len({family.name for family in FAMILIES}) == len(FAMILIES)
     for family in FAMILIES:
         assert family.marker
-        assert detect(family.marker, NONE, "llama") == family
+        assert detect(" ".join((family.marker, *family.more_markers)), NONE, "llama").name == family.name
         assert family.end_of_turn
         assert (family.tool_open is None) == (family.tool_close is None)
+        assert bool(family.header_begins) == bool(family.header_ends) == bool(family.answer_marks)
+        assert family.answer_header in family.forced_close

@@ -71,7 +71,9 @@ def check(seed: int) -> None:
             answer = made.text.split("</think>", 1)[1].removesuffix("<|im_end|>")
             assert answer, f"seed {seed}: no answer after the thought"
     if plan.marks.single and made.automaton.report().reason is not None:
-        assert made.tokens.count(CLOSE) == 1, f"seed {seed}: a second end"
+        # A stream may also spell the tag letter by letter.
+        assert made.tokens.count(CLOSE) <= 1, f"seed {seed}: a second end"
+        assert "</think>" in made.text
         assert made.tokens.count(OPEN) + plan.opened >= 1
     if not plan.marks.tool_ends and made.automaton.report().reason is not None:
         at = made.text.find("</think>")
