@@ -75,7 +75,9 @@ def _refuse_quantized(config: Mapping[str, Any]) -> None:
     """Raise NotSupported, naming the method, if a config.json says that the weights are packed."""
     for part in (config, section(config, "text_config")):
         packed = section(part, "quantization_config")
-        if packed:
+        # Files that bitsandbytes wrote before transformers named methods say only how many bits.
+        own = packed.get("load_in_4bit") or packed.get("load_in_8bit")
+        if packed and packed.get("quant_method", "bitsandbytes" if own else None) != "bitsandbytes":
             raise NotSupported(
                 f"the weights are quantized with {packed.get('quant_method', 'an unnamed method')}, "
                 "which cannot be read yet",

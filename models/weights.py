@@ -22,6 +22,7 @@ class Source:
 
     hold, packer: how matrices are kept (quant/linear.py).
     progress: called with the bytes of each tensor as it is read.
+    matrices: what was loaded to multiply with, by our names; experts under one name, in order.
     """
 
     checkpoint: Checkpoint
@@ -32,6 +33,7 @@ class Source:
     packer: Packer | None = None
     progress: Callable[[int], None] | None = None
     used: set[str] = field(default_factory=set)
+    matrices: dict[str, list[Linear]] = field(default_factory=dict)
 
 
 class Weights:
@@ -88,24 +90,29 @@ class Weights:
         """Load a small tensor (norms, biases, factors) as float32, into memory of its own."""
         return self.stored(name, shape).dequantize(torch.float32).clone()
 
-    def linear(self, name: str, num_out: int, num_in: int) -> Linear:
-        """Load the matrix `name`.weight [num_out, num_in], and `name`.bias if there is one."""
+    def linear(self, name: str, num_out: int, num_in: int, group: str | None = None) -> Linear:
+        """Load the matrix `name`.weight [num_out, num_in], and `name`.bias if there is one.
+
+        group: the name under which several matrices are counted as one.
+        """
         weight = self.stored(f"{name}.weight", (num_out, num_in))
         bias = self.tensor(f"{name}.bias", (num_out,)) if self.has(f"{name}.bias") else None
-        return self.as_linear(weight, bias)
+        return self.as_linear(group or name, weight, bias)
 
-    def as_linear(self, weight: QTensor, bias: Tensor | None = None) -> Linear:
+    def as_linear(self, name: str, weight: QTensor, bias: Tensor | None = None) -> Linear:
         """Put a loaded matrix [out, in] to use."""
         source = self.source
-        return Linear(weight, bias, source.dtype, hold=source.hold, packer=source.packer)
+        linear = Linear(weight, bias, source.dtype, hold=source.hold, packer=source.packer)
+        source.matrices.setdefault(self.prefix + name, []).append(linear)
+        return linear
 
     def experts(self, name: str, count: int, num_out: int, num_in: int) -> list[Linear]:
         """Load one matrix per expert: `experts.{name}` stacked [count, out, in], or `experts.{i}.{name}` apart."""
-        if not self.has(f"experts.{name}.weight"):
-            return [self.linear(f"experts.{index}.{name}", num_out, num_in) for index in range(count)]
-        stacked = self.stored(f"experts.{name}.weight", (count, num_out, num_in))
-        parts = [stacked.rows(i, i + 1).parts[0].reshape(num_out, -1) for i in range(count)]
-        return [self.as_linear(QTensor((part,), stacked.dtype, (num_out, num_in))) for part in parts]
+        group = f"experts.{name}"
+        if not self.has(f"{group}.weight"):
+            return [self.linear(f"experts.{i}.{name}", num_out, num_in, group) for i in range(count)]
+        stacked = self.stored(f"{group}.weight", (count, num_out, num_in))
+        return [self.as_linear(group, stacked.at(index)) for index in range(count)]
 
     def embedding(self, name: str, rows: int, columns: int) -> Embedding:
         """Load the table `name`.weight [rows, columns], of which rows are read as they are asked for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..kernels.cpu import native
 from ..kernels.dispatch import find
+from . import bnb
+from .formats.bnb import NATIVE, native_blocks
 from .qtensor import QTensor
 
 # Weights packed before their pages are let go, divided by the rows of a panel.
@@ -34,24 +36,39 @@ class Packer:
         """
         if weight.shape[-1] % native.COLUMNS:
             return None
-        if native.packed_bytes(self.isa, weight.dtype.name, *weight.shape) is None:
-            name, stored = "bf16", weight.dequantize(torch.bfloat16).contiguous()
-        else:
-            name, stored = weight.dtype.name, weight.parts[0].contiguous()
         rows, cols = weight.shape
+        own = len(weight.parts) == 1
+        name = NATIVE.get(weight.dtype.name, weight.dtype.name)
+        if native.packed_bytes(self.isa, name, rows, cols) is None:
+            name, own, stored = "bf16", True, weight.dequantize(torch.bfloat16).contiguous()
+        else:
+            stored = weight.parts[0].contiguous()
         packed = native.Packed(self.isa, name, (rows, cols), self.memory)
         step = max(1, _PACKED_AT_ONCE // cols) * packed.ROWS
         for first in range(0, rows, step):
-            part = stored[first : first + step]
-            packed.fill(first, part)
+            last = min(rows, first + step)
+            part = stored[first:last]
+            packed.fill(first, part if own else _native_part(weight, first, last))
             self.forget(part)
         return packed
 
 
+def _native_part(weight: QTensor, first: int, last: int) -> Tensor:
+    """Return some rows of a matrix of bitsandbytes' in blocks that native kernels know."""
+    return native_blocks(weight.dtype.name, weight.rows(first, last).parts, weight.shape[1])
+
+
+def packed_types(isa: native.Isa) -> Mapping[str, float]:
+    """Return the types that native kernels multiply with, and the bytes that a packed weight takes."""
+    types = native.packed_types(isa)
+    return types | {name: types[kind] for name, kind in NATIVE.items() if kind in types}
+
+
 class Linear:
-    """y = x Wᵀ + b, in one of three ways, by what the weight's type and the caller allow:
+    """y = x Wᵀ + b, in one of four ways, by what the weight's type, its device and the caller allow:
 
     packed  W is kept in its own bits, laid out for the native kernels;
+    lent    W is one of bitsandbytes' types, and multiplied by its kernels;
     held    W is dequantized once, to the compute type;
     else    W stays as stored and is dequantized at each use.
     """
@@ -68,15 +85,25 @@ class Linear:
         self.shape = weight.shape
         self.dtype = dtype
         self.packed = packer.pack(weight) if packer is not None else None
-        self._stored = weight if not hold and self.packed is None else None
-        self._dense = weight.dequantize(dtype) if hold and self.packed is None else None
+        lent = self.packed is None and weight.dtype.name in bnb.TYPES and bnb.has_kernel(weight, dtype)
+        self._lent = bnb.Multiplier(weight, dtype) if lent else None
+        ours = self.packed is None and self._lent is None
+        self._stored = weight if ours and not hold else None
+        self._dense = weight.dequantize(dtype) if ours and hold else None
         self._linear = find("linear", device=weight.device.type)
         self.bias = None if bias is None else bias.to(torch.float32 if self.packed else dtype)
+        # Told of what is multiplied; a native program does not come by here.
+        self.observer: Callable[[Tensor], None] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply x [T, in]; returns [T, out], in the compute type or wider."""
+        if self.observer is not None:
+            self.observer(x)
         if self.packed is not None:
             y = self.packed.multiply(x)
+            return y if self.bias is None else y + self.bias
+        if self._lent is not None:
+            y = self._lent(x.to(self.dtype))
             return y if self.bias is None else y + self.bias
         weight = self._dense
         if weight is None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import ShapeMismatch
 from . import formats as formats  # registers the dequantizers
-from .dtype import DType, find_dequantizer
+from .dtype import DType, find_dequantizer, find_layout
 from .formats.floats import TORCH_DTYPES
 
 # Weights unpacked at a time: on CPUs the temporaries stay in the cache, on GPUs launches dominate.
@@ -20,7 +20,10 @@ _GPU_CHUNK = 1 << 23
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QTensor:
-    """Weights as stored. Plain types: one tensor shaped `shape`; block types: uint8 [rows, bytes per row]."""
+    """Weights as stored. Plain types: one tensor shaped `shape`; block types: uint8 [rows, bytes per row].
+
+    bitsandbytes' types: several tensors, the first of them codes [rows, bytes per row] (quant/formats/bnb.py).
+    """
 
     parts: tuple[Tensor, ...]
     dtype: DType
@@ -46,6 +49,10 @@ class QTensor:
         if not 0 <= start <= stop <= size:
             raise ShapeMismatch(f"rows {start} to {stop} of a tensor with {size}")
         shape = (stop - start, *self.shape[1:])
+        if len(self.parts) > 1:
+            each = math.prod(self.shape[1:-1])
+            layout, cols = find_layout(self.dtype), self.shape[-1]
+            return QTensor(layout.rows(self.parts, cols, start * each, stop * each), self.dtype, shape)
         if not self.dtype.is_block:
             return QTensor((self.parts[0][start:stop],), self.dtype, shape)
         if len(self.shape) == 1:
@@ -53,6 +60,12 @@ class QTensor:
             return QTensor((self.parts[0][:, first:last],), self.dtype, shape)
         each = math.prod(self.shape[1:-1])
         return QTensor((self.parts[0][start * each : stop * each],), self.dtype, shape)
+
+    def at(self, index: int) -> QTensor:
+        """Return one index of the first dimension, without that dimension and without copying."""
+        one = self.rows(index, index + 1)
+        plain = len(self.parts) == 1 and not self.dtype.is_block
+        return QTensor((one.parts[0][0],) if plain else one.parts, self.dtype, self.shape[1:])
 
     def take(self, indices: Tensor) -> QTensor:
         """Gather rows of a matrix, still packed (a copy).  # indices: int [n] -> [n, cols]"""
@@ -66,6 +79,9 @@ class QTensor:
 
         A plain tensor that already has this type is returned as it is, memory shared.
         """
+        if len(self.parts) > 1:
+            layout = find_layout(self.dtype)
+            return layout.dequantize(self.parts, self.shape[-1], torch_dtype).view(self.shape)
         if not self.dtype.is_block:
             return self.parts[0].to(torch_dtype).reshape(self.shape)
         return dequantize(self.parts[0], self.dtype, torch_dtype).view(self.shape)

@@ -7,10 +7,11 @@
 
 namespace mull {
 
-// Types of weights, by GGUF's numbers.
+// Types of weights, by GGUF's numbers; bitsandbytes' two have no number there, and blocks of our own (blocks of Q4_0
+// with another table, quant/formats/bnb.py).
 enum Type {
     F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11, Q4_K = 12, Q5_K = 13,
-    Q6_K = 14, IQ2_XS = 17, IQ4_NL = 20, IQ3_S = 21, IQ4_XS = 23, BF16 = 30, MXFP4 = 39,
+    Q6_K = 14, IQ2_XS = 17, IQ4_NL = 20, IQ3_S = 21, IQ4_XS = 23, BF16 = 30, MXFP4 = 39, NF4 = 200, FP4 = 201,
 };
 
 // Codebooks of IQ2_XS [512][8] and IQ3_S [512][4], magnitudes; set once through mull_set_grid.
@@ -20,6 +21,9 @@ extern const uint8_t* grid_iq3_s;
 // Values of 4-bit codes: IQ4_NL and IQ4_XS; MXFP4, twice the values of E2M1.
 constexpr int8_t kValuesIQ4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 constexpr int8_t kValuesMXFP4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+// 112 times the levels of NF4, 120 times those of FP4: of all factors these round them best.
+constexpr int8_t kValuesNF4[16] = {-112, -78, -59, -44, -32, -21, -10, 0, 9, 18, 28, 38, 49, 63, 81, 112};
+constexpr int8_t kValuesFP4[16] = {0, 1, 80, 120, 40, 60, 20, 30, 0, -1, -80, -120, -40, -60, -20, -30};
 // IQ3_S and IQ2_XS have signed magnitudes from a grid; these are the codes that they are given here.
 constexpr int8_t kValuesIQ3[16] = {-15, -13, -11, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 11, 13, 15};
 constexpr int8_t kValuesIQ2[16] = {-43, -25, -8, 8, 25, 43};
@@ -211,7 +215,7 @@ inline int block_bytes(int type) {
     switch (type) {
         case F32: return 4;
         case F16: case BF16: return 2;
-        case Q4_0: case IQ4_NL: return 18;
+        case Q4_0: case IQ4_NL: case NF4: case FP4: return 18;
         case Q4_1: return 20;
         case Q5_0: return 22;
         case Q5_1: return 24;
@@ -233,7 +237,8 @@ inline int block_bytes(int type) {
 inline int block_weights(int type) {
     switch (type) {
         case F32: case F16: case BF16: return 1;
-        case Q4_0: case Q4_1: case Q5_0: case Q5_1: case Q8_0: case IQ4_NL: case MXFP4: return 32;
+        case Q4_0: case Q4_1: case Q5_0: case Q5_1: case Q8_0: case IQ4_NL: case MXFP4: case NF4: case FP4:
+            return 32;
         default: return 256;
     }
 }
@@ -250,7 +255,7 @@ inline float half_to_float(uint16_t half) {
 
 inline void take_block(int type, const uint8_t* b, Parts& out) {
     switch (type) {
-        case Q4_0: case IQ4_NL: return take_q4_0(b, out);
+        case Q4_0: case IQ4_NL: case NF4: case FP4: return take_q4_0(b, out);
         case Q4_1: return take_q4_1(b, out);
         case Q5_0: return take_q5_0(b, out);
         case Q5_1: return take_q5_1(b, out);
@@ -277,6 +282,8 @@ inline float code_value(int type, uint8_t code) {
         case Q6_K: return float(code) - 32;
         case IQ4_NL: case IQ4_XS: return kValuesIQ4[code];
         case MXFP4: return kValuesMXFP4[code];
+        case NF4: return kValuesNF4[code];
+        case FP4: return kValuesFP4[code];
         case IQ3_S: return kValuesIQ3[code];
         case IQ2_XS: return kValuesIQ2[code];
         default: return float(code);

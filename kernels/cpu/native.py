@@ -20,10 +20,11 @@ try:
 except ImportError:  # it was installed without a C++ compiler
     _native = None  # type: ignore[assignment]
 
-# Types that have kernels, by GGUF's numbers.
+# Types that have kernels, by GGUF's numbers; those of bitsandbytes have none there.
 TYPES: Final[Mapping[str, int]] = MappingProxyType({
     "f32": 0, "f16": 1, "bf16": 30, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "q2_k": 10, "q3_k": 11,
     "q4_k": 12, "q5_k": 13, "q6_k": 14, "iq2_xs": 17, "iq4_nl": 20, "iq3_s": 21, "iq4_xs": 23, "mxfp4": 39,
+    "nf4": 200, "fp4": 201,
 })  # fmt: skip
 # Types that the cache of keys and values may have.
 CACHE_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q4_0")

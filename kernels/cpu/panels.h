@@ -174,6 +174,8 @@ using TypeIQ4_XS = Coded<IQ4_XS, take_iq4_xs, 256, 4, 32, Bytes, kValuesIQ4>;
 using TypeIQ3_S = Coded<IQ3_S, take_iq3_s, 256, 4, 32, Bytes, kValuesIQ3>;
 using TypeIQ2_XS = Coded<IQ2_XS, take_iq2_xs, 256, 3, 16, Bytes, kValuesIQ2>;
 using TypeMXFP4 = Coded<MXFP4, take_mxfp4, 32, 4, 32, Own, kValuesMXFP4>;
+using TypeNF4 = Coded<NF4, take_q4_0, 32, 4, 32, Own, kValuesNF4>;
+using TypeFP4 = Coded<FP4, take_q4_0, 32, 4, 32, Own, kValuesFP4>;
 
 // Call visitor.template visit<TypeX>() for a quantized type; false for others.
 template <class Visitor>
@@ -194,6 +196,8 @@ bool with_type(int type, Visitor&& visitor) {
         case IQ3_S: visitor.template visit<TypeIQ3_S>(); return true;
         case IQ2_XS: visitor.template visit<TypeIQ2_XS>(); return true;
         case MXFP4: visitor.template visit<TypeMXFP4>(); return true;
+        case NF4: visitor.template visit<TypeNF4>(); return true;
+        case FP4: visitor.template visit<TypeFP4>(); return true;
         default: return false;
     }
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeGuard
 from ...errors import CorruptFile, MissingTensor, ModelNotFound, UnknownFormat
 from ...quant.dtype import DType, dtype
 from .base import Checkpoint, TensorInfo
+from .bnb import PackedMatrix, find_packed
 from .mapping import MappedFile
 
 if TYPE_CHECKING:
@@ -49,12 +50,14 @@ class SafetensorsCheckpoint(Checkpoint):
         self._config = read_json(self._folder / "config.json")
         self._generation = read_json(self._folder / "generation_config.json", optional=True)
         self._places: dict[str, _Place] = {}
+        self._infos: dict[str, TensorInfo] = {}
+        self._packed: dict[str, PackedMatrix] = {}
         try:
             self._read_files()
+            self._describe()
         except BaseException:
             self.close()
             raise
-        self._infos = {name: place.info for name, place in self._places.items()}
 
     def _read_files(self) -> None:
         index = (self._folder / _INDEX).is_file()
@@ -66,6 +69,20 @@ class SafetensorsCheckpoint(Checkpoint):
             self._add_file(self._folder / "model.safetensors")
         else:
             self._read_unnamed()
+
+    def _describe(self) -> None:
+        """List the tensors; those that make up one matrix stand under its name."""
+        self._infos = {name: place.info for name, place in self._places.items()}
+        for matrix in find_packed(self._infos, self._bytes):
+            self._packed[matrix.info.name] = matrix
+        for name, matrix in self._packed.items():
+            self._infos[name] = matrix.info
+            for part in matrix.beside:
+                self._infos.pop(part, None)
+
+    def _bytes(self, name: str) -> bytes:
+        place = self._places[name]
+        return self._files[place.file].content()[place.start : place.start + place.info.nbytes]
 
     def _read_unnamed(self) -> None:
         found = sorted(self._folder.glob("*.safetensors"))
@@ -146,11 +163,15 @@ class SafetensorsCheckpoint(Checkpoint):
 
     def load(self, name: str, device: str = "cpu") -> QTensor:
         """Return a tensor as stored; on the CPU its memory is the mapped file."""
-        try:
-            place = self._places[name]
-        except KeyError:
-            raise MissingTensor(f"{self.path}: there is no tensor {name!r}") from None
-        return self._files[place.file].tensor(place.start, place.kind, place.info.shape, device)
+        if name not in self._infos:
+            raise MissingTensor(f"{self.path}: there is no tensor {name!r}")
+
+        def stored(part: str) -> QTensor:
+            place = self._places[part]
+            return self._files[place.file].tensor(place.start, place.kind, place.info.shape, device)
+
+        packed = self._packed.get(name)
+        return packed.assemble(lambda part: stored(part).parts[0]) if packed else stored(name)
 
     def forget(self, tensor: Tensor) -> None:
         """Let go of the pages of our files that a tensor lies in, if it does; they come back when they are read."""

@@ -1,0 +1,151 @@
+"""What bitsandbytes does for us: rounds matrices to its types, and multiplies with them where it has fast kernels."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import cache
+from types import ModuleType
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from ..errors import CorruptFile, NotSupported, ShapeMismatch
+from .dtype import DType
+from .formats.bnb import block_size
+from .qtensor import QTensor
+
+TYPES: Final = ("nf4", "fp4", "int8")
+# Activations beyond this are multiplied in 16 bits: the threshold of LLM.int8().
+OUTLIERS: Final = 6.0
+_FLOATS: Final = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@cache
+def library() -> ModuleType:
+    """Import bitsandbytes, which takes two seconds; raises NotSupported where it is absent or broken."""
+    logger = logging.getLogger("bitsandbytes")
+    level, hidden = logger.level, sys.modules.get("kernels")
+    logger.setLevel(logging.ERROR)
+    # Where the `kernels` package is installed, the import would download code.
+    sys.modules["kernels"] = None  # type: ignore[assignment]
+    try:
+        import bitsandbytes
+    except (ImportError, OSError, RuntimeError) as error:
+        raise NotSupported(
+            f"bitsandbytes cannot be imported: {error}", hint="pip install bitsandbytes"
+        ) from None
+    finally:
+        logger.setLevel(level)
+        del sys.modules["kernels"]
+        if hidden is not None:
+            sys.modules["kernels"] = hidden
+    module: ModuleType = bitsandbytes
+    return module
+
+
+def quantize(weight: QTensor, kind: DType) -> QTensor:
+    """Return a matrix in one of TYPES, exactly as bitsandbytes rounds it; four bits with nested scales.
+
+    Raises CorruptFile for weights that are not finite or too large, ShapeMismatch for rows of an odd length.
+    """
+    cols = weight.shape[-1]
+    values = weight.dequantize(weight.parts[0].dtype if weight.parts[0].dtype in _FLOATS else torch.float32)
+    values = values.reshape(-1, cols)
+    if kind.name == "int8":
+        values = values.half()
+    if not bool(torch.isfinite(values).all()):
+        raise CorruptFile("a weight is not finite", hint="the file is damaged, or of a run that diverged")
+    functional = library().functional
+    if kind.name == "int8":
+        codes, largest, _ = functional.int8_vectorwise_quant(values)
+        return QTensor((codes, largest), kind, weight.shape)
+    if cols % 2:
+        raise ShapeMismatch(f"rows of {cols} weights cannot be {kind.name}, two in a byte")
+    packed, state = functional.quantize_4bit(
+        values.contiguous(), quant_type=kind.name, compress_statistics=True
+    )
+    parts = (packed.view(-1, cols // 2), state.absmax, state.state2.absmax, state.state2.code, state.offset)
+    return QTensor(parts, kind, weight.shape)
+
+
+def has_kernel(weight: QTensor, dtype: torch.dtype) -> bool:
+    """Tell whether bitsandbytes multiplies fast with a matrix of one of TYPES where it lies, computing in `dtype`.
+
+    On CPUs that is so for four bits in bfloat16, where the processor has AVX512-BF16 and blocks do not cross rows;
+    elsewhere it would unpack the matrix at each use, and its int8 is slower than any float.
+    """
+    if weight.device.type == "cuda":
+        return _is_built(cuda=True)
+    if weight.device.type != "cpu" or weight.dtype.name == "int8" or dtype != torch.bfloat16:
+        return False
+    rows, cols = weight.shape
+    blocks = weight.parts[1].numel()
+    whole = rows % 32 == 0 and cols % block_size(rows * cols, blocks) == 0
+    return whole and _is_built() and bool(library().functional.has_avx512bf16())
+
+
+@cache
+def _is_built(*, cuda: bool = False) -> bool:
+    """Tell whether bitsandbytes can be imported and brings kernels."""
+    try:
+        built = library().cextension.lib
+    except NotSupported:
+        return False
+    return bool(built.compiled_with_cuda) if cuda else hasattr(built, "has_avx512bf16_cpu")
+
+
+class Multiplier:
+    """A matrix in bitsandbytes' own layer."""
+
+    def __init__(self, weight: QTensor, dtype: torch.dtype) -> None:
+        """Take the matrix; dtype: what the layer computes in."""
+        self._int8 = weight.dtype.name == "int8"
+        layer = _int8_layer(weight) if self._int8 else _four_bit_layer(weight, dtype)
+        self._layer = layer.eval().requires_grad_(False)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Multiply x [T, in]; returns [T, out] in the type of x."""
+        # LLM.int8() rounds from binary16 only.
+        y: Tensor = self._layer(x.half() if self._int8 else x)
+        return y.to(x.dtype)
+
+
+def _four_bit_layer(weight: QTensor, dtype: torch.dtype) -> torch.nn.Module:
+    bnb, name = library(), weight.dtype.name
+    rows, cols = weight.shape
+    codes, absmax, *nested = weight.parts
+    table = bnb.functional.get_4bit_type(name, device=codes.device)
+    state = bnb.functional.QuantState(
+        absmax,
+        shape=torch.Size((rows, cols)),
+        code=table,
+        blocksize=block_size(rows * cols, absmax.numel()),
+        quant_type=name,
+        dtype=dtype,
+    )
+    if nested:
+        outer, codebook, mean = nested
+        state.offset, state.nested = mean, True
+        state.state2 = bnb.functional.QuantState(
+            outer, code=codebook, blocksize=256, dtype=torch.float32
+        )
+    with torch.device("meta"):
+        layer = bnb.nn.Linear4bit(cols, rows, bias=False, compute_dtype=dtype, quant_type=name)
+    layer.weight = bnb.nn.Params4bit(
+        codes.reshape(-1, 1), requires_grad=False, quant_state=state, quant_type=name, bnb_quantized=True
+    )
+    made: torch.nn.Module = layer
+    return made
+
+
+def _int8_layer(weight: QTensor) -> torch.nn.Module:
+    nn = library().nn
+    rows, cols = weight.shape
+    codes, largest = weight.parts
+    with torch.device("meta"):
+        layer = nn.Linear8bitLt(cols, rows, bias=False, has_fp16_weights=False, threshold=OUTLIERS)
+    layer.weight = nn.Int8Params(codes, requires_grad=False, CB=codes, SCB=largest)
+    made: torch.nn.Module = layer
+    return made
