@@ -1,4 +1,4 @@
-"""Names, block sizes and bytes of every weight type, and the table of their dequantizers; free of torch."""
+"""Every weight type: name, block and bytes, and the tables of what unpacks and makes its blocks; free of torch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
     # blocks: uint8 [num_blocks, nbytes]  ->  float32 [num_blocks, block], on the same device
     Dequantizer = Callable[[Tensor], Tensor]
+    # weights: float32 [rows, cols], importance: float32 [cols] or None  ->  uint8 [rows, bytes per row]
+    Quantizer = Callable[[Tensor, Tensor | None], Tensor]
 
 _dequantizers: dict[str, Dequantizer] = {}
+_quantizers: dict[str, Quantizer] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,11 @@ class DType:
     def dequantizer(self, function: Dequantizer) -> Dequantizer:
         """Register the function that turns this type's blocks into float32 (a decorator)."""
         _dequantizers[self.name] = function
+        return function
+
+    def quantizer(self, function: Quantizer) -> Quantizer:
+        """Register the function that turns float32 rows into this type's blocks (a decorator)."""
+        _quantizers[self.name] = function
         return function
 
 
@@ -120,4 +128,15 @@ def find_dequantizer(kind: DType) -> Dequantizer:
         raise NotSupported(
             f"weights of type {kind.name} cannot be read: no dequantizer is known for it",
             hint=f"convert the model to one of: {' '.join(_dequantizers)}",
+        ) from None
+
+
+def find_quantizer(kind: DType) -> Quantizer:
+    """Return the registered quantizer of a block type; raise NotSupported if it has none."""
+    try:
+        return _quantizers[kind.name]
+    except KeyError:
+        raise NotSupported(
+            f"weights of type {kind.name} cannot be made: no quantizer is known for it",
+            hint=f"choose one of: f32 f16 bf16 {' '.join(_quantizers)}",
         ) from None
