@@ -11,12 +11,14 @@ namespace mull {
 // with another table, quant/formats/bnb.py).
 enum Type {
     F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11, Q4_K = 12, Q5_K = 13,
-    Q6_K = 14, IQ2_XS = 17, IQ4_NL = 20, IQ3_S = 21, IQ4_XS = 23, BF16 = 30, MXFP4 = 39, NF4 = 200, FP4 = 201,
+    Q6_K = 14, IQ2_XXS = 16, IQ2_XS = 17, IQ3_XXS = 18, IQ4_NL = 20, IQ3_S = 21, IQ2_S = 22, IQ4_XS = 23, BF16 = 30,
+    TQ1_0 = 34, TQ2_0 = 35, MXFP4 = 39, NF4 = 200, FP4 = 201,
 };
 
 // Codebooks of IQ2_XS [512][8] and IQ3_S [512][4], magnitudes; set once through mull_set_grid.
 extern const uint8_t* grid_iq2_xs;
 extern const uint8_t* grid_iq3_s;
+inline bool lacks_grid(int type) { return (type == IQ2_XS && !grid_iq2_xs) || (type == IQ3_S && !grid_iq3_s); }
 
 // Values of 4-bit codes: IQ4_NL and IQ4_XS; MXFP4, twice the values of E2M1.
 constexpr int8_t kValuesIQ4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};

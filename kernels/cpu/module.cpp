@@ -102,6 +102,17 @@ PyObject* unpack(PyObject*, PyObject* const* args, Py_ssize_t given) {
     return PyLong_FromLong(mull_unpack(int(n[0]), (const void*)n[1], n[2], n[3], (float*)n[4]));
 }
 
+// encode(isa, type, source_type, source, rows, cols, importance, out); importance may be 0
+PyObject* encode(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    long long n[8];
+    if (!read(args, given, 8, n)) return nullptr;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = mull_encode(int(n[0]), int(n[1]), int(n[2]), (const void*)n[3], n[4], n[5], (const float*)n[6], (void*)n[7]);
+    Py_END_ALLOW_THREADS
+    return PyLong_FromLong(result);
+}
+
 // largest(isa, x, count, k, places, values)
 PyObject* largest(PyObject*, PyObject* const* args, Py_ssize_t given) {
     long long n[6];
@@ -186,6 +197,7 @@ PyMethodDef methods[] = {
     fast("pack", pack, "Pack a stored matrix."),
     fast("multiply", multiply, "Multiply by a packed matrix."),
     fast("unpack", unpack, "Dequantize stored rows."),
+    fast("encode", encode, "Quantize stored rows."),
     fast("largest", largest, "Find the k largest numbers."),
     fast("cache_bytes", cache_bytes, "Bytes of 16 slots of one head, or -1."),
     {"program", program, METH_VARARGS, "Make a program."},

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "blocks.h"
+#include "encode_iq_tables.h"
 #include "executor.h"
 #include "fault.h"
 #include "isa.h"
@@ -65,8 +66,6 @@ void find_largest(const Isa& set, const float* x, int64_t count, int64_t k, int6
     for (int64_t i = 0; i < k; i++) values[i] = -found[size_t(i)].first, places[i] = found[size_t(i)].second;
 }
 
-bool lacks_grid(int type) { return (type == IQ2_XS && !grid_iq2_xs) || (type == IQ3_S && !grid_iq3_s); }
-
 }  // namespace
 }  // namespace mull
 
@@ -82,6 +81,7 @@ double mull_seconds(void) { return double(nanoseconds) * 1e-9; }
 void mull_set_grid(int type, const uint8_t* values) {
     if (type == IQ2_XS) grid_iq2_xs = values;
     if (type == IQ3_S) grid_iq3_s = values;
+    set_points(type, values);
 }
 
 void* mull_reserve(int64_t bytes) {

@@ -4,8 +4,9 @@
 
 extern "C" {
 
-// What a function may return instead of 0: no such kernel, memory is out, a mapped file was cut short meanwhile.
-enum { MULL_NO_KERNEL = -1, MULL_NO_MEMORY = -2, MULL_FAULT = -3 };
+// What a function may return instead of 0: no such kernel, memory is out, a mapped file was cut short meanwhile, numbers
+// that are infinite or NaN.
+enum { MULL_NO_KERNEL = -1, MULL_NO_MEMORY = -2, MULL_FAULT = -3, MULL_NOT_FINITE = -4 };
 
 // Instruction sets by index, best first; null past the last. Which of them this processor has.
 const char* mull_isa(int isa);
@@ -15,7 +16,7 @@ int mull_supported(int isa);
 void mull_set_threads(int count);
 // Seconds spent computing so far, by the callers' clocks.
 double mull_seconds(void);
-// The codebook of IQ2_XS or IQ3_S; the memory must stay.
+// The codebook of an IQ2 or IQ3 type, as magnitudes; the memory must stay.
 void mull_set_grid(int type, const uint8_t* values);
 
 // Zeroed memory in huge pages where the system has them; null if there is none.
@@ -30,6 +31,10 @@ int mull_pack(int isa, int type, const void* weights, int64_t rows, int64_t cols
 int mull_multiply(int isa, int type, const void* packed, int64_t rows, int64_t cols, const float* x, int64_t m, float* y);
 // Dequantize stored rows that follow one another.
 int mull_unpack(int type, const void* weights, int64_t rows, int64_t cols, float* out);
+// Encode rows that follow one another, of any type that mull_unpack reads, as a type of blocks; importance [cols] says how
+// much an error in a column matters (null: equally). MULL_NOT_FINITE where a weight or a block's scale is not.
+int mull_encode(int isa, int type, int source_type, const void* source, int64_t rows, int64_t cols,
+                const float* importance, void* out);
 // The k largest of x [count] and where they are, the largest first, of equal ones the first; k of them, or count.
 // If any is NaN, so are all values.
 int mull_largest(int isa, const float* x, int64_t count, int64_t k, int64_t* places, float* values);

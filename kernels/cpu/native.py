@@ -26,6 +26,12 @@ TYPES: Final[Mapping[str, int]] = MappingProxyType({
     "q4_k": 12, "q5_k": 13, "q6_k": 14, "iq2_xs": 17, "iq4_nl": 20, "iq3_s": 21, "iq4_xs": 23, "mxfp4": 39,
     "nf4": 200, "fp4": 201,
 })  # fmt: skip
+# Types that rows can be encoded as, by GGUF's numbers.
+ENCODED: Final[Mapping[str, int]] = MappingProxyType({
+    "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "mxfp4": 39, "tq1_0": 34, "tq2_0": 35,
+    "q2_k": 10, "q3_k": 11, "q4_k": 12, "q5_k": 13, "q6_k": 14,
+    "iq2_xxs": 16, "iq2_xs": 17, "iq2_s": 22, "iq3_xxs": 18, "iq3_s": 21, "iq4_nl": 20, "iq4_xs": 23,
+})  # fmt: skip
 # Types that the cache of keys and values may have.
 CACHE_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q4_0")
 # Slots of a cache block.
@@ -33,10 +39,11 @@ SLOTS: Final = 16
 # Columns of a matrix that can be packed are a multiple of this, and of its type's block.
 COLUMNS: Final = 32
 
-_NO_KERNEL, _NO_MEMORY, _FAULT = -1, -2, -3
+_NO_KERNEL, _NO_MEMORY, _FAULT, _NOT_FINITE = -1, -2, -3, -4
 _REGION: Final = 32 << 20
-_GRIDS: Final = {"iq2_xs": "IQ2_XS", "iq3_s": "IQ3_S"}
+_GRIDS: Final = ("iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s")
 _grids: dict[str, np.ndarray] = {}
+_set: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +174,27 @@ def packed_bytes(isa: Isa, dtype: str, rows: int, cols: int) -> int | None:
     return None if size < 0 else size
 
 
+def encode(
+    isa: Isa, source: tuple[str, Tensor], cols: int, kind: str, importance: Tensor | None, out: Tensor
+) -> bool:
+    """Quantize stored rows, contiguous, into `out`, uint8 [rows, bytes]; False where there is no kernel for it.
+
+    source: the rows' type, and the rows.  importance: float32 [cols], how much an error in a column matters.
+    Raises CorruptFile where a weight is not finite or too large for the type, or where a file was cut short.
+    """
+    name, stored = source
+    if kind not in ENCODED or name not in TYPES:
+        return False
+    _load_grid(name)
+    _load_grid(kind)
+    kinds, counts = (ENCODED[kind], TYPES[name]), 0 if importance is None else importance.data_ptr()
+    result = _native.encode(isa.index, *kinds, stored.data_ptr(), len(stored), cols, counts, out.data_ptr())
+    if result == _NO_KERNEL:
+        return False
+    check(result)
+    return True
+
+
 def packed_types(isa: Isa) -> dict[str, float]:
     """Return the types that have kernels, and the bytes that a packed weight takes."""
     sizes = {name: packed_bytes(isa, name, 16, 256) for name in TYPES}
@@ -185,7 +213,7 @@ def highest(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     count = min(count, len(x))
     places, values = torch.empty(count, dtype=torch.long), torch.empty(count)
     if count:
-        check(_native.largest(_BEST, x.data_ptr(), len(x), count, places.data_ptr(), values.data_ptr()))
+        check(_native.largest(_best, x.data_ptr(), len(x), count, places.data_ptr(), values.data_ptr()))
     return places, values
 
 
@@ -193,6 +221,8 @@ def check(result: int) -> None:
     """Raise what a kernel's return value stands for."""
     if result == _NO_MEMORY:
         raise OutOfMemory("no memory for a step of the model", hint="a shorter context needs less: --num-ctx")
+    if result == _NOT_FINITE:
+        raise CorruptFile("a weight is not finite, or too large for the type", hint="is the file damaged?")
     if result == _FAULT:
         raise CorruptFile("the model's file was cut short while it was in use", hint="download it again")
     assert result == 0, f"a native kernel returned {result}"
@@ -200,16 +230,19 @@ def check(result: int) -> None:
 
 def _load_grid(dtype: str) -> None:
     """Hand a codebook to the kernels, as magnitudes; the gguf package has them."""
-    if dtype not in _GRIDS or dtype in _grids:
+    if dtype not in _GRIDS or dtype in _set:
         return
     import gguf
 
-    quant = getattr(gguf.quants, _GRIDS[dtype])
+    quant = getattr(gguf.quants, dtype.upper())
     quant.init_grid()
-    _grids[dtype] = np.ascontiguousarray(quant.grid.reshape(-1), dtype=np.uint8)
-    _native.set_grid(TYPES[dtype], _grids[dtype].ctypes.data)
+    values = np.ascontiguousarray(quant.grid.reshape(-1), dtype=np.uint8)
+    kept = _grids.setdefault(dtype, values)  # of several threads, one comes first
+    _native.set_grid(ENCODED[dtype], kept.ctypes.data)
+    _set.add(dtype)
 
 
-if instruction_sets():
-    _BEST: Final = instruction_sets()[0].index
+BEST: Final = next(iter(instruction_sets()), None)
+if BEST is not None:
+    _best: Final = BEST.index
     kernel("highest", device="cpu")(highest)

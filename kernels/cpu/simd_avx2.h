@@ -19,6 +19,8 @@ MULL_INLINE F32s to_float(I32s x) { return (F32s)_mm256_cvtepi32_ps((__m256i)x);
 MULL_INLINE I32s to_int(F32s x) { return (I32s)_mm256_cvtps_epi32((__m256)x); }  // to nearest even
 MULL_INLINE F32s fma(F32s a, F32s b, F32s c) { return (F32s)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 MULL_INLINE F32s larger(F32s a, F32s b) { return (F32s)_mm256_max_ps((__m256)a, (__m256)b); }
+MULL_INLINE F32s smaller(F32s a, F32s b) { return (F32s)_mm256_min_ps((__m256)a, (__m256)b); }
+MULL_INLINE F32s root(F32s x) { return (F32s)_mm256_sqrt_ps((__m256)x); }
 MULL_INLINE F32s magnitude(F32s x) { return (F32s)((I32s)x & 0x7fffffff); }
 MULL_INLINE float sum(F32s x) {
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
@@ -30,6 +32,8 @@ MULL_INLINE float largest(F32s x) {
     const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
+// A bit for each lane whose mask is set.
+MULL_INLINE uint32_t lanes_of(I32s mask) { return uint32_t(_mm256_movemask_ps((__m256)mask)); }
 MULL_INLINE I32s bits(F32s x) { return (I32s)x; }
 MULL_INLINE F32s from_bits(I32s x) { return (F32s)x; }
 MULL_INLINE F32s choose(I32s mask, F32s a, F32s b) { return (F32s)(((I32s)a & mask) | ((I32s)b & ~mask)); }

@@ -18,9 +18,13 @@ MULL_INLINE F32s to_float(I32s x) { return (F32s)_mm512_cvtepi32_ps((__m512i)x);
 MULL_INLINE I32s to_int(F32s x) { return (I32s)_mm512_cvtps_epi32((__m512)x); }  // to nearest even
 MULL_INLINE F32s fma(F32s a, F32s b, F32s c) { return (F32s)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 MULL_INLINE F32s larger(F32s a, F32s b) { return (F32s)_mm512_max_ps((__m512)a, (__m512)b); }
+MULL_INLINE F32s smaller(F32s a, F32s b) { return (F32s)_mm512_min_ps((__m512)a, (__m512)b); }
+MULL_INLINE F32s root(F32s x) { return (F32s)_mm512_sqrt_ps((__m512)x); }
 MULL_INLINE F32s magnitude(F32s x) { return (F32s)_mm512_abs_ps((__m512)x); }
 MULL_INLINE float sum(F32s x) { return _mm512_reduce_add_ps((__m512)x); }
 MULL_INLINE float largest(F32s x) { return _mm512_reduce_max_ps((__m512)x); }
+// A bit for each lane whose mask is set.
+MULL_INLINE uint32_t lanes_of(I32s mask) { return _mm512_movepi32_mask((__m512i)mask); }
 MULL_INLINE I32s bits(F32s x) { return (I32s)x; }
 MULL_INLINE F32s from_bits(I32s x) { return (F32s)x; }
 MULL_INLINE F32s choose(I32s mask, F32s a, F32s b) { return (F32s)(((I32s)a & mask) | ((I32s)b & ~mask)); }

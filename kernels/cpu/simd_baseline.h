@@ -34,11 +34,25 @@ MULL_INLINE F32s choose(I32s mask, F32s a, F32s b) { return (F32s)(((I32s)a & ma
 // To nearest even, below 2^22: at 1.5·2^23 a float's last bit is worth 1.
 MULL_INLINE I32s to_int(F32s x) { return bits(x + 12582912.0f) - 0x4b400000; }
 MULL_INLINE F32s larger(F32s a, F32s b) { return choose(a > b, a, b); }
+MULL_INLINE F32s smaller(F32s a, F32s b) { return choose(a < b, a, b); }
+MULL_INLINE F32s root(F32s x) {
+    for (int i = 0; i < R; i++) x[i] = __builtin_sqrtf(x[i]);
+    return x;
+}
 MULL_INLINE F32s magnitude(F32s x) { return (F32s)((I32s)x & 0x7fffffff); }
 MULL_INLINE float sum(F32s x) { return (x[0] + x[2]) + (x[1] + x[3]); }
 MULL_INLINE float largest(F32s x) {
     const float a = x[0] > x[2] ? x[0] : x[2], b = x[1] > x[3] ? x[1] : x[3];
     return a > b ? a : b;
+}
+// A bit for each lane whose mask is set.
+MULL_INLINE uint32_t lanes_of(I32s mask) {
+#if defined(__SSE2__)
+    return uint32_t(_mm_movemask_ps((__m128)mask));
+#else
+    const I32s bits = mask & I32s{1, 2, 4, 8};
+    return uint32_t(bits[0] | bits[1] | bits[2] | bits[3]);
+#endif
 }
 
 // R numbers of 16 or 8 bits, widened.

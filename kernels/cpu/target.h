@@ -22,6 +22,13 @@
 #define MULL_INLINE inline __attribute__((always_inline))
 #define MULL_INLINE_LAMBDA __attribute__((always_inline))
 
+// a * b + c is two roundings, whatever the processor has, until the end of the file.
+#if defined(__clang__)
+#define MULL_NO_CONTRACTION MULL_PRAGMA(clang fp contract(off))
+#else
+#define MULL_NO_CONTRACTION MULL_PRAGMA(GCC optimize("fp-contract=off"))
+#endif
+
 #define MULL_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
 #define MULL_TARGET_BEGIN(features) \

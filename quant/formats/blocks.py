@@ -1,4 +1,4 @@
-"""Pieces that several block formats share: half-precision scales, nibbles, two-bit fields, 6-bit scales."""
+"""Pieces that several block formats share, taken apart and put together: halves, nibbles, fields, 6-bit scales."""
 
 from __future__ import annotations
 
@@ -55,3 +55,42 @@ def six_bit_scales(packed: Tensor) -> tuple[Tensor, Tensor]:
     scales = torch.cat([scale & 63, (low & 15) | ((scale >> 2) & 48)], dim=1)
     mins = torch.cat([minimum & 63, (low >> 4) | ((minimum >> 2) & 48)], dim=1)
     return scales, mins
+
+
+def put_half(x: Tensor) -> Tensor:
+    """Write numbers as float16, rounded to nearest even.  # [n] -> [n, 2] uint8"""
+    return x.half().view(torch.uint8).view(-1, 2)
+
+
+def put_nibbles(codes: Tensor) -> Tensor:
+    """Join the two halves of the last dimension into the low and high halves of bytes.  # [..., 2 b] -> [..., b]"""
+    low, high = codes.to(torch.uint8).chunk(2, -1)
+    return (low & 15) | (high << 4)
+
+
+def put_pairs(codes: Tensor) -> Tensor:
+    """Join four runs of 2-bit codes into bytes, the first one lowest.  # [..., 4 b] -> [..., b]"""
+    runs = [(run & 3) << 2 * i for i, run in enumerate(codes.to(torch.uint8).chunk(4, -1))]
+    return runs[0] | runs[1] | runs[2] | runs[3]
+
+
+def put_bits(codes: Tensor) -> Tensor:
+    """Join eight runs of bits into bytes, the first one lowest.  # [..., 8 b] -> [..., b]"""
+    joined = torch.zeros_like(codes[..., : codes.shape[-1] // 8], dtype=torch.uint8)
+    for i, run in enumerate(codes.to(torch.uint8).chunk(8, -1)):
+        joined |= (run & 1) << i
+    return joined
+
+
+def put_fifth_bits(codes: Tensor) -> Tensor:
+    """Write the fifth bits of the 32 codes of q5_0 and q5_1.  # [n, 32] -> [n, 4]"""
+    return put_bits((codes.to(torch.uint8) >> 4).view(-1, 4, 8).transpose(1, 2).flatten(1))
+
+
+def put_six_bit_scales(scales: Tensor, mins: Tensor) -> Tensor:
+    """Pack what `six_bit_scales` unpacks.  # 2 x [n, 8] -> [n, 12] uint8"""
+    scales, mins = scales.to(torch.uint8), mins.to(torch.uint8)
+    low = (scales[:, 4:] & 15) | (mins[:, 4:] & 15) << 4
+    return torch.cat(
+        [scales[:, :4] | scales[:, 4:] >> 4 << 6, mins[:, :4] | mins[:, 4:] >> 4 << 6, low], dim=1
+    )

@@ -6,16 +6,31 @@ import torch
 from torch import Tensor
 
 from ..dtype import dtype
-from .blocks import look_up, nibbles
+from .blocks import look_up, nibbles, put_nibbles
 
 # Twice the values of E2M1, so that they are whole; the shared power is halved to match.
 LEVELS = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
+# Half way between levels that follow one another; a number there takes the smaller one.
+_BETWEEN = (0.5, 1.5, 2.5, 3.5, 5.0, 7.0, 10.0)
 
 
 @dtype("mxfp4").dequantizer
 def dequantize(blocks: Tensor) -> Tensor:
     """Return power times value.  # [n, 17] uint8 -> [n, 32]"""
     return look_up(LEVELS, nibbles(blocks[:, 1:]).flatten(1)).mul_(_half_power(blocks[:, :1]))
+
+
+@dtype("mxfp4").quantizer
+def quantize(weights: Tensor, importance: Tensor | None) -> Tensor:
+    """Put the largest weight into the highest binade, from 4 to 8 powers, bit for bit as ggml-quants.c."""
+    blocks = weights.reshape(-1, 32)
+    largest = blocks.abs().amax(-1, keepdim=True)
+    exponent = torch.where(largest > 0, largest.log2().floor() + 125, 0).clamp_(0, 254).to(torch.uint8)
+    power = _half_power(exponent)
+    between = torch.tensor(_BETWEEN, device=weights.device)
+    codes = torch.bucketize((blocks.abs() / power).contiguous(), between).to(torch.uint8)
+    codes = torch.where((blocks < 0) & (codes > 0), codes + 8, codes)
+    return torch.cat([exponent, put_nibbles(codes)], dim=1).view(len(weights), -1)
 
 
 def _half_power(exponent: Tensor) -> Tensor:

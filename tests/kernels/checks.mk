@@ -30,16 +30,16 @@ thread: | address
 run = @set -e; for check in $(2); do echo "$(1) $$check"; $(OUT)/$(1)/$$check $(3); done
 programs = $(addprefix $(OUT)/$(1)/,$(2))
 
-plain: $(call programs,plain,check check_attention check_programs check_abi)
-	$(call run,plain,check check_attention check_programs check_abi,$(ISAS))
+plain: $(call programs,plain,check check_attention check_programs check_abi check_encode)
+	$(call run,plain,check check_attention check_programs check_abi check_encode,$(ISAS))
 
 address: export ASAN_OPTIONS := allocator_may_return_null=1
-address: $(call programs,address,check check_attention check_programs check_abi)
-	$(call run,address,check check_attention check_programs check_abi,$(ISAS))
+address: $(call programs,address,check check_attention check_programs check_abi check_encode)
+	$(call run,address,check check_attention check_programs check_abi check_encode,$(ISAS))
 
 thread: export TSAN_OPTIONS := allocator_may_return_null=1
-thread: $(call programs,thread,check_programs check_abi)
-	$(call run,thread,check_programs check_abi,baseline)
+thread: $(call programs,thread,check_programs check_abi check_encode)
+	$(call run,thread,check_programs check_abi check_encode,baseline)
 
 # $(call build,kind,objects of the instruction sets)
 define build
@@ -54,7 +54,7 @@ $(OUT)/$(1)/%.o: $(TESTS)/%.cpp $(HEADERS)
 $(call programs,$(1),check check_attention): $(OUT)/$(1)/%: $(OUT)/$(1)/%.o $(2)
 	$$(CXX) -pthread $($(1)_flags) $$^ -o $$@
 
-$(call programs,$(1),check_programs check_abi): $(OUT)/$(1)/%: $(OUT)/$(1)/%.o $(2) $(patsubst %,$(OUT)/$(1)/%.o,$(filter-out $(SETS),$(UNITS)))
+$(call programs,$(1),check_programs check_abi check_encode): $(OUT)/$(1)/%: $(OUT)/$(1)/%.o $(2) $(patsubst %,$(OUT)/$(1)/%.o,$(filter-out $(SETS),$(UNITS)))
 	$$(CXX) -pthread $($(1)_flags) $$^ -o $$@
 endef
 $(eval $(call build,plain,$(SETS:%=$(OUT)/plain/%.o)))

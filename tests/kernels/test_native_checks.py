@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", ["check", "check_attention", "check_programs", "check_abi"])
+@pytest.mark.parametrize("name", ["check", "check_attention", "check_programs", "check_abi", "check_encode"])
 def test_native(name, tmp_path):
     library = tmp_path / f"{name}.so"
     flags = ["-std=c++17", "-O1", "-g0", "-fPIC", "-shared", "-pthread", f"-I{KERNELS}"]
