@@ -129,10 +129,11 @@ class CausalLM:
         table = self._embedding.table
         try:
             tape.embed(x, table.parts[0], table.dtype.name, config.embedding_multiplier)
+            # Of the last layer's tokens most are only attended to.
+            tape.narrow(x, config.num_layers - 1)
             for layer in self.layers:
                 layer.record(tape, x)
-            tape.select(x, normed)
-            tape.norm(normed, normed, self._norm.weight, self._norm.eps)
+            tape.norm(x, normed, self._norm.weight, self._norm.eps)
             out = logits(config.vocab_size)
             tape.product(normed, self._head, out)
         except NotSupported:

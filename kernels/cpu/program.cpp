@@ -73,8 +73,10 @@ void angles(Run& run, const mull_op& op) {
 void select(Run& run, const mull_op& op) {
     const Rows from = run.at(op.a[0]), to = run.at(op.a[1]);
     run.rows = run.step.num_wanted;
-    run.pieces(0).each(run.rows, 1, [&](int64_t i, int64_t) {
-        std::memcpy(to.row(i), from.row(run.step.wanted[i]), size_t(op.a[2]) * 4);
+    // By columns, each from the first row to the last: then both may be one buffer, as no row moves downwards.
+    run.pieces(0).each(op.a[2], 1024, [&](int64_t first, int64_t last) {
+        for (int64_t i = 0; i < run.rows; i++)
+            std::memmove(to.row(i) + first, from.row(run.step.wanted[i]) + first, size_t(last - first) * 4);
     });
 }
 
