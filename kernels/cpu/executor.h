@@ -86,7 +86,19 @@ struct Run {
     }
 };
 
-void product(Run& run, const mull_op& op);
+// Operations that follow one another, each by rows.
+struct RowOps {
+    const mull_op* first;
+    size_t count;
+};
+
+bool by_rows(const Run& run, const mull_op& op);
+// Do the operations, one after the other, to rows first to last - 1.
+void compute_rows(const Run& run, const RowOps& ops, int64_t first, int64_t last);
+void gate_parts(Run& run, const mull_op& op);
+
+// Does `before` to its input first.
+void product(Run& run, const mull_op& op, const RowOps& before);
 void experts(Run& run, const mull_op& op);
 void attend(Run& run, const mull_op& op);
 

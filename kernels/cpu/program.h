@@ -1,5 +1,5 @@
 // Programs: a model's step as a list of operations on float buffers, one row per token. All threads walk the list
-// together and meet after each operation.
+// together and meet after each operation, or after some that treat each row on its own.
 //
 // What the numbers of an operation mean; (b, o) is a place: a buffer and a column in it. Buffer -1 holds the logits.
 // Operations act on the step's tokens, and after Select on those that are wanted.
