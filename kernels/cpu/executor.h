@@ -39,6 +39,8 @@ struct Matrix {
 struct AttendPlan {
     std::vector<int64_t> first_item;  // of each sequence, and the total
     std::vector<int> parts;           // of each sequence's context
+    std::vector<int> queries;         // rows of each sequence's tiles
+    int64_t item_floats = 0;          // that one item's findings take
     bool divided = false, plain = false;
     std::vector<int64_t> first_score;  // of each sequence, if plain
     std::unique_ptr<Memory> partial;   // what threads and parts found; all scores, if plain

@@ -1,7 +1,7 @@
 // Rows of activations as the products read them: tiles of a few rows, interleaved so that every address in a tile
 // is a constant away from one running pointer. Included inside an instruction set's namespace.
 //
-//   Bytes256:  for n rows:  int8 [cols/4][n][4], float scale [cols/256][n], int32 -sum [cols/32][n] and [cols/16][n],
+//   Bytes256:  for n rows:  int8 [cols/4][n][4], float scale [cols/256][n], int32 -sum [cols/32][n] and -32·sum [cols/16][n],
 //              int16 sums in pairs [cols/64][n][2] and [cols/32][n][2]
 //   Bytes32:   the same, with scale [cols/32][n]
 //   Singles:   float [cols][n]
@@ -85,7 +85,7 @@ inline void quantize_row(const float* x, int64_t cols, int span, int row, int n,
         int32_t before = 0;
         for (int i = 0; i < count / 32; i++, minus16 += 2 * n, minus32 += n, sums16 += n) {
             const int32_t a = sum_of_16(q + 32 * i), b = sum_of_16(q + 32 * i + 16);
-            minus16[0] = -a, minus16[n] = -b, *minus32 = -a - b;
+            minus16[0] = -32 * a, minus16[n] = -32 * b, *minus32 = -a - b;
             *sums16 = pair(a, b);
             sums32[i / 2 * n] = i % 2 ? pair(before, a + b) : pair(a + b, 0);
             before = a + b;
