@@ -33,7 +33,8 @@ SLOTS: Final = 16
 COLUMNS: Final = 32
 
 _NO_KERNEL, _NO_MEMORY, _FAULT = -1, -2, -3
-_REGION: Final = 32 << 20
+# Only what is written to takes memory, but for the rest of a huge page at each region's end.
+_REGION: Final = 256 << 20
 _GRIDS: Final = {"iq2_xs": "IQ2_XS", "iq3_s": "IQ3_S"}
 _grids: dict[str, np.ndarray] = {}
 

@@ -77,7 +77,10 @@ class Linear(Protocol):
 
 
 class Recorder:
-    """Writes a program down. Buffers are known by name: the same name is the same memory in every layer."""
+    """Writes a program down. Buffers are known by name: the same name is the same memory in every layer.
+
+    "branch" holds what a part of a layer begins with, and then what it adds to the residual stream.
+    """
 
     def __init__(self, isa: Isa) -> None:
         self.isa = isa
@@ -153,7 +156,8 @@ class Recorder:
         self._add(_Code.ROTATE, *x[:2], heads, head_dim, angles.buffer, half, int(interleaved))
 
     def attend(self, q: Place, k: Place, v: Place, to: Place, layer: int, heads: Heads) -> None:
-        """Append k and v to the cache of `layer` and attend to it."""
+        """Append k and v to the cache of `layer` and attend to it; `to` may be q."""
+        assert to.column == 0
         numbers = (heads.heads, heads.kv_heads, heads.head_dim, layer, heads.window)
         self._add(_Code.ATTEND, *q[:2], *k[:2], *v[:2], to.buffer, *numbers, f=(heads.scale, heads.softcap))
         if self._narrowed is not None and self._narrowed[1] == layer:

@@ -133,6 +133,10 @@ class GGUFCheckpoint(Checkpoint):
         """Every tensor's description by name, in file order."""
         return self._infos
 
+    def trim(self) -> None:
+        """Let go of the vocabulary and its merges as metadata: tens of megabytes."""
+        self._metadata.pack()
+
     def load(self, name: str, device: str = "cpu") -> QTensor:
         """Return a tensor as stored; on the CPU its memory is the mapped file."""
         try:

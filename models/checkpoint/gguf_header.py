@@ -54,10 +54,12 @@ class GGUFMetadata(Mapping[str, object]):
         self._path = path
         self._data = data
         self._values: dict[str, object] = {}
+        self._packed: dict[str, PackedArray] = {}
 
     def __getitem__(self, key: str) -> object:
         value = self._values[key]
         if isinstance(value, PackedArray):
+            self._packed[key] = value
             value = Reader(self._path, self._data).unpack_array(value, key)
             self._values[key] = value
         return value
@@ -70,6 +72,10 @@ class GGUFMetadata(Mapping[str, object]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def pack(self) -> None:
+        """Let go of unpacked arrays; they are unpacked again when they are next looked up."""
+        self._values.update(self._packed)
 
     def add(self, key: str, value: object) -> None:
         """Set a pair while the header is being read; raise CorruptFile if the key was there."""
