@@ -23,7 +23,7 @@ from .chat.stream import Event
 from .chat.template import Template
 from .chat.thinking import THINK_OPTIONS
 from .errors import ContextExceeded, InvalidRequest, NotSupported, TemplateError, TokenizerError
-from .kernels.device import available_memory, synchronize, trim_memory
+from .kernels.device import available_memory, loading, synchronize, trim_memory
 from .models.base import MAX_STEP
 from .models.cache import Cache
 from .models.checkpoint.base import Checkpoint
@@ -68,11 +68,12 @@ class LLM:
         self.checkpoint = self._backend.checkpoint  # quantized, if that was asked for
         self.config, self.threads = self._backend.config, self._backend.threads
         # The tokenizer takes Python's time, the weights mostly that of the disk and the kernels.
-        with ThreadPoolExecutor(max_workers=1) as aside:
+        with loading(), ThreadPoolExecutor(max_workers=1) as aside:
             tokenizer = aside.submit(load_tokenizer, self.checkpoint)
             self._model = self._backend.load(_counted(self.checkpoint, progress, tokenizer))
             self.tokenizer = tokenizer.result()
         self._check_vocabulary()
+        self.checkpoint.trim()
         trim_memory()
         self.template, self._template_error = _template(self.checkpoint, self.contents, self.tokenizer)
         self.family = detect(

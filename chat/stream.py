@@ -102,7 +102,8 @@ class StreamParser:
         START ──other text──► ANSWER                            (an open tag in an answer is text,
         ANSWER ──tool tag──► CALL ──its close tag──► ANSWER      unless the family is interleaved)
 
-    Only what may still become a tag, and the whitespace before it, is held back.
+    Only what may still become a tag, and the whitespace before it, is held back. What a family puts around its answers
+    is left out.
     """
 
     def __init__(
@@ -113,10 +114,12 @@ class StreamParser:
         parse_tools: bool = False,
         make_id: Callable[[], str] = new_call_id,
     ) -> None:
-        self._open = family.open_tag or ""
+        # The line break that belongs to some tags does not come where a thought is ended at once.
+        self._open = (family.open_tag or "").rstrip()
         self._close = family.close_tag or ""
         self._tool_open = (family.tool_open or "") if parse_tools else ""
         self._tool_close = family.tool_close or ""
+        self._hidden = family.hidden
         self._interleaved = family.interleaved
         self._make_id = make_id
         self._state = self._thought if opened and family.can_think else self._answer
@@ -156,8 +159,8 @@ class StreamParser:
         if self._skip_space:
             self._held = self._held.lstrip()
         if self._may_repeat_open and self._held:
-            if self._held.startswith(self._open.rstrip()):
-                self._held = self._held[len(self._open.rstrip()) :].lstrip()
+            if self._held.startswith(self._open):
+                self._held = self._held[len(self._open) :].lstrip()
                 self._may_repeat_open = False
             elif self._open.startswith(self._held):
                 return False
@@ -181,16 +184,18 @@ class StreamParser:
         tags = [self._tool_open] if self._tool_open else []
         if self._open and (self._interleaved or (self._fresh and self._may_open())):
             tags.append(self._open)
-        found = [(at, tag) for tag in tags if (at := self._held.find(tag)) >= 0]
+        found = [(at, tag) for tag in (*tags, *self._hidden) if (at := self._held.find(tag)) >= 0]
         if not found:
-            certain = certain_length(self._held, tags, space_too=bool(tags))
+            certain = certain_length(self._held, [*tags, *self._hidden], space_too=bool(tags or self._hidden))
             self._emit(Text, self._held[:certain])
             self._held = self._held[certain:]
             return False
         at, tag = min(found)
         before, self._held = self._held[:at], self._held[at + len(tag) :]
         self._emit(Text, before.rstrip())
-        if tag == self._open:
+        if tag in self._hidden:
+            self._skip_space = self._skip_space or self._fresh
+        elif tag == self._open:
             self._state, self._skip_space = self._thought, True
         else:
             self._state, self._space_before_call = self._call, before[len(before.rstrip()) :]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -97,6 +99,20 @@ def trim_memory() -> None:
     """Give memory that loading has used and freed back to the system, where the C library can (glibc)."""
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Have Python's interpreter serve two threads, of which one computes in Python and the other calls kernels.
+
+    Each time that it comes back from one it would wait for 5 ms.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(interval / 50)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def set_threads(count: int) -> None:

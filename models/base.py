@@ -26,7 +26,7 @@ from .weights import Weights
 
 # Tokens that a step of a native program may have.
 MAX_STEP = 512
-# Rows of the embedding that a step may leave in memory.
+# Rows of the embedding that steps may leave in memory; with each the system brings in its neighbours.
 MANY_ROWS = 64
 
 
@@ -96,6 +96,7 @@ class CausalLM:
         weights.check_all_used(self.harmless)
         packer = weights.source.packer
         self.program = None if packer is None else self._record(packer.isa)
+        self._rows_read = 0
 
     def _layer(self, weights: Weights, index: int) -> PreNormLayer:
         config = self.config
@@ -127,7 +128,9 @@ class CausalLM:
         rows = counts[-1]
         out = torch.empty(rows, self.config.vocab_size) if out is None or len(out) < rows else out[:rows]
         self.program.run(numbers, counts, cache.table, out, flash=flash)
-        if counts[0] > MANY_ROWS:
+        self._rows_read += counts[0]
+        if self._rows_read > MANY_ROWS:
+            self._rows_read = 0
             self._embedding.forget()
         return out
 
@@ -135,14 +138,15 @@ class CausalLM:
         """Write the model down as a native program; None if some part of it has no native kernel."""
         config = self.config
         tape = Recorder(isa)
-        x, normed = tape.buffer("x", config.hidden_size), tape.buffer("normed", config.hidden_size)
+        x, normed = tape.buffer("x", config.hidden_size), tape.buffer("branch", config.hidden_size)
         table = self._embedding.table
         try:
             tape.embed(x, table.parts[0], table.dtype.name, config.embedding_multiplier)
+            # Of the last layer's tokens most are only attended to.
+            tape.narrow(x, config.num_layers - 1)
             for layer in self.layers:
                 layer.record(tape, x)
-            tape.select(x, normed)
-            tape.norm(normed, normed, self._norm.weight, self._norm.eps)
+            tape.norm(x, normed, self._norm.weight, self._norm.eps)
             out = logits(config.vocab_size)
             tape.product(normed, self._head, out)
         except NotSupported:

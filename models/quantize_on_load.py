@@ -14,7 +14,7 @@ from ..quant.load_types import load_type
 from ..quant.mixture import MixtureOptions, choose_types
 from ..quant.qtensor import QTensor
 from ..quant.recipe import ModelFacts
-from ..quant.tensor_roles import in_order, is_embedding, is_head, may_quantize
+from ..quant.tensor_roles import is_embedding, is_head, may_quantize
 from .checkpoint.base import Checkpoint, TensorInfo
 from .checkpoint.names import gguf_name
 from .checkpoint.view import View
@@ -77,19 +77,16 @@ def quantizing(checkpoint: Checkpoint, name: str) -> Checkpoint:
     that is none, for weights that are quantized already, and for types that need an importance matrix.
     """
     asked = load_type(name)
-    config = model_config(checkpoint)
-    matrices = _matrices(checkpoint, config)
-    if isinstance(asked, FileType):
-        targets = _mixture(checkpoint, config, matrices, asked)
-    else:
-        targets = _layers(checkpoint, matrices, asked)
+    targets = _mixture(checkpoint, asked) if isinstance(asked, FileType) else layers(checkpoint, asked)
     return QuantizingCheckpoint(checkpoint, targets)
 
 
 def _matrices(checkpoint: Checkpoint, config: ModelConfig) -> list[_Matrix]:
     """Return the checkpoint's tensors as a GGUF file would hold them: experts are one tensor there."""
     if checkpoint.format == "gguf":
-        return [_Matrix(info.name, info.dtype, info.shape, (info.name,)) for info in checkpoint.infos.values()]
+        return [
+            _Matrix(info.name, info.dtype, info.shape, (info.name,)) for info in checkpoint.infos.values()
+        ]
     model = find_architecture(checkpoint)
     files: dict[str, list[str]] = {}
     for file_name, own in asked_names(checkpoint, model, config).items():
@@ -107,9 +104,9 @@ def _matrices(checkpoint: Checkpoint, config: ModelConfig) -> list[_Matrix]:
     return made
 
 
-def _mixture(
-    checkpoint: Checkpoint, config: ModelConfig, matrices: list[_Matrix], asked: FileType
-) -> dict[str, DType]:
+def _mixture(checkpoint: Checkpoint, asked: FileType) -> dict[str, DType]:
+    config = model_config(checkpoint)
+    matrices = _matrices(checkpoint, config)
     facts = ModelFacts(
         architecture=find_architecture(checkpoint).written_as or checkpoint.architecture,
         num_layers=config.num_layers,
@@ -136,12 +133,16 @@ def _mixture(
     return targets
 
 
-def _layers(checkpoint: Checkpoint, matrices: list[_Matrix], kind: DType) -> dict[str, DType]:
+def layers(checkpoint: Checkpoint, kind: DType) -> dict[str, DType]:
+    """Return the tensors that bitsandbytes quantizes, by the checkpoint's names: all matrices but embedding and head.
+
+    Raises NotSupported without bitsandbytes, InvalidRequest for weights that are quantized already, ShapeMismatch.
+    """
     bnb.library()  # what cannot be done is said before anything is loaded
     architecture = find_architecture(checkpoint).written_as or checkpoint.architecture
-    targets = {}
-    for name in in_order([matrix.name for matrix in matrices]):
-        matrix = next(one for one in matrices if one.name == name)
+    targets: dict[str, DType] = {}
+    for matrix in _matrices(checkpoint, model_config(checkpoint)):
+        name = matrix.name
         if is_embedding(name) or is_head(name) or not may_quantize(name, matrix.shape, architecture):
             continue
         _check_source(matrix, kind.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from functools import cache
 from types import ModuleType
@@ -13,12 +14,16 @@ from torch import Tensor
 
 from ..errors import CorruptFile, NotSupported, ShapeMismatch
 from .dtype import DType
-from .formats.bnb import block_size
+from .formats.bnb import NESTED_BLOCK, block_size
 from .qtensor import QTensor
 
 TYPES: Final = ("nf4", "fp4", "int8")
 # Activations beyond this are multiplied in 16 bits: the threshold of LLM.int8().
 OUTLIERS: Final = 6.0
+# Weights of four bits that share a scale, as transformers has it.
+BLOCK: Final = 64
+# Weights rounded at a time: what the temporaries take.
+_CHUNK: Final = 1 << 22
 _FLOATS: Final = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -51,23 +56,37 @@ def quantize(weight: QTensor, kind: DType) -> QTensor:
     Raises CorruptFile for weights that are not finite or too large, ShapeMismatch for rows of an odd length.
     """
     cols = weight.shape[-1]
-    values = weight.dequantize(weight.parts[0].dtype if weight.parts[0].dtype in _FLOATS else torch.float32)
-    values = values.reshape(-1, cols)
-    if kind.name == "int8":
-        values = values.half()
-    if not bool(torch.isfinite(values).all()):
-        raise CorruptFile("a weight is not finite", hint="the file is damaged, or of a run that diverged")
-    functional = library().functional
-    if kind.name == "int8":
-        codes, largest, _ = functional.int8_vectorwise_quant(values)
-        return QTensor((codes, largest), kind, weight.shape)
-    if cols % 2:
+    if kind.name != "int8" and cols % 2:
         raise ShapeMismatch(f"rows of {cols} weights cannot be {kind.name}, two in a byte")
-    packed, state = functional.quantize_4bit(
-        values.contiguous(), quant_type=kind.name, compress_statistics=True
-    )
-    parts = (packed.view(-1, cols // 2), state.absmax, state.state2.absmax, state.state2.code, state.offset)
-    return QTensor(parts, kind, weight.shape)
+    functional = library().functional
+    stored = weight.parts[0].reshape(-1, cols)
+    # Blocks run on from row to row: a piece ends where one does.
+    whole = BLOCK // math.gcd(cols, BLOCK)
+    step = max(1, _CHUNK // cols // whole) * whole
+    codes, scales = [], []
+    for first in range(0, len(stored), step):
+        values = stored[first : first + step]
+        if kind.name == "int8":
+            values = values.half()
+        elif values.dtype not in _FLOATS:
+            values = values.float()
+        if not bool(torch.isfinite(values).all()):
+            raise CorruptFile("a weight is not finite", hint="the file is damaged, or of a run that diverged")
+        if kind.name == "int8":
+            rounded, largest, _ = functional.int8_vectorwise_quant(values)
+        else:
+            packed, state = functional.quantize_4bit(
+                values.contiguous(), blocksize=BLOCK, quant_type=kind.name
+            )
+            rounded, largest = packed.view(-1, cols // 2), state.absmax
+        codes.append(rounded)
+        scales.append(largest)
+    each = torch.cat(scales)
+    if kind.name == "int8":
+        return QTensor((torch.cat(codes), each), kind, weight.shape)
+    mean = each.mean()
+    nested, outer = functional.quantize_blockwise(each - mean, blocksize=NESTED_BLOCK)
+    return QTensor((torch.cat(codes), nested, outer.absmax, outer.code, mean), kind, weight.shape)
 
 
 def has_kernel(weight: QTensor, dtype: torch.dtype) -> bool:
@@ -129,7 +148,7 @@ def _four_bit_layer(weight: QTensor, dtype: torch.dtype) -> torch.nn.Module:
         outer, codebook, mean = nested
         state.offset, state.nested = mean, True
         state.state2 = bnb.functional.QuantState(
-            outer, code=codebook, blocksize=256, dtype=torch.float32
+            outer, code=codebook, blocksize=NESTED_BLOCK, dtype=torch.float32
         )
     with torch.device("meta"):
         layer = bnb.nn.Linear4bit(cols, rows, bias=False, compute_dtype=dtype, quant_type=name)

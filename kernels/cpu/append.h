@@ -13,9 +13,7 @@ inline void round_row(int type, const float* x, int head_dim, uint16_t* out) {
         if (type == F16) {
             store_halves(out + i, load(x + i));
         } else {
-            const I32s u = bits(load(x + i)), even = u + 0x7fff + ((u >> 16) & 1);
-            const I32s is_nan = (u & 0x7fffffff) > 0x7f800000;
-            store_u16(out + i, ((is_nan & (u | 0x400000)) | (~is_nan & even)) >> 16);
+            store_u16(out + i, to_bf16(load(x + i)));
         }
     }
 }

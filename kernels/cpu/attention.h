@@ -337,7 +337,7 @@ inline void add_values(const Attention& a, const TileBlocks& blocks, const KeySp
 // = Σ e^(score - largest). Row t sees the keys up to positions[t] from first_key to last_key - 1, and of
 // those as many as the window holds; a row that sees none has sum 0. n ≤ kMaxQueries rows of any heads that
 // share kv_head.
-inline void attend(const Attention& a, int kv_head, const float* const* queries, const int32_t* positions,
+inline void attend_few(const Attention& a, int kv_head, const float* const* queries, const int32_t* positions,
                    int n, int64_t first_key, int64_t last_key, float* acc, float* largest, float* sums) {
     alignas(64) float q[kMaxQueries * kMaxHeadDim], weights[kMaxQueries * kTile];
     QueryRow rows[kMaxQueries];
@@ -373,6 +373,13 @@ inline void merge(const AttentionParts& parts, float* out) {
         if (parts.largest[p * parts.stride] > top) top = parts.largest[p * parts.stride];
     const float base = top == -INFINITY ? 0 : top;
     float total = exponential_of_negative(floats(parts.sink - base))[0];
+    if (parts.count == 1) {
+        const F32s share = exponential_of_negative(floats(*parts.largest - base));
+        total += share[0] * *parts.sums;
+        const F32s factor = share * floats(total == 0 ? 0 : 1 / total);
+        for (int i = 0; i < parts.head_dim; i += R) store(out + i, load(parts.acc + i) * factor);
+        return;
+    }
     for (int i = 0; i < parts.head_dim; i += R) store(out + i, floats(0));
     for (int p = 0; p < parts.count; p++) {
         const F32s share = exponential_of_negative(floats(parts.largest[p * parts.stride] - base));

@@ -19,6 +19,7 @@ namespace mull {
 
 constexpr int kSlots = 16;         // of a block
 constexpr int kMaxQueries = 8;     // rows that attend() takes at once
+constexpr int kManyQueries = 48;   // and where queries_at_once() allows it
 constexpr int kMaxHeadDim = 1024;
 
 // Bytes of one block of one head, or -1 for a type or size without a layout.

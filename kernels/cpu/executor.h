@@ -39,6 +39,8 @@ struct Matrix {
 struct AttendPlan {
     std::vector<int64_t> first_item;  // of each sequence, and the total
     std::vector<int> parts;           // of each sequence's context
+    std::vector<int> queries;         // rows of each sequence's tiles
+    int64_t item_floats = 0;          // that one item's findings take
     bool divided = false, plain = false;
     std::vector<int64_t> first_score;  // of each sequence, if plain
     std::unique_ptr<Memory> partial;   // what threads and parts found; all scores, if plain
@@ -86,7 +88,19 @@ struct Run {
     }
 };
 
-void product(Run& run, const mull_op& op);
+// Operations that follow one another, each by rows.
+struct RowOps {
+    const mull_op* first;
+    size_t count;
+};
+
+bool by_rows(const Run& run, const mull_op& op);
+// Do the operations, one after the other, to rows first to last - 1.
+void compute_rows(const Run& run, const RowOps& ops, int64_t first, int64_t last);
+void gate_parts(Run& run, const mull_op& op);
+
+// Does `before` to its input first.
+void product(Run& run, const mull_op& op, const RowOps& before);
 void experts(Run& run, const mull_op& op);
 void attend(Run& run, const mull_op& op);
 

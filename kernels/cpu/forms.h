@@ -1,7 +1,7 @@
 // Rows of activations as the products read them: tiles of a few rows, interleaved so that every address in a tile
 // is a constant away from one running pointer. Included inside an instruction set's namespace.
 //
-//   Bytes256:  for n rows:  int8 [cols/4][n][4], float scale [cols/256][n], int32 -sum [cols/32][n] and [cols/16][n],
+//   Bytes256:  for n rows:  int8 [cols/4][n][4], float scale [cols/256][n], int32 -sum [cols/32][n] and -32·sum [cols/16][n],
 //              int16 sums in pairs [cols/64][n][2] and [cols/32][n][2]
 //   Bytes32:   the same, with scale [cols/32][n]
 //   Singles:   float [cols][n]
@@ -41,9 +41,20 @@ inline int64_t form_row_bytes(int form, int64_t cols) {
     return form == kPairs ? 2 * cols : Bytes8::row_bytes(cols, span_of(form));
 }
 
-// Round `count` entries to 8 bits: nearest, ties to even; the scale is the largest magnitude / 127. Leaves the sum of
-// every 16. An entry that is not finite makes the scale NaN, so that it comes out of the product.
-inline float round_entries(const float* x, int count, int8_t* q, int32_t* sums) {
+// Sum of 16 signed bytes: eight at a time as unsigned ones, in lanes of 16 bits.
+inline int32_t sum_of_16(const int8_t* q) {
+    constexpr uint64_t kSigns = 0x8080808080808080u, kEven = 0x00ff00ff00ff00ffu;
+    uint64_t a, b;
+    __builtin_memcpy(&a, q, 8);
+    __builtin_memcpy(&b, q + 8, 8);
+    a ^= kSigns, b ^= kSigns;
+    const uint64_t lanes = (a & kEven) + (a >> 8 & kEven) + (b & kEven) + (b >> 8 & kEven);
+    return int32_t(lanes * 0x0001000100010001u >> 48) - 16 * 128;
+}
+
+// Round `count` entries to 8 bits: nearest, ties to even; the scale is the largest magnitude / 127. An entry that is not
+// finite makes the scale NaN, so that it comes out of the product.
+inline float round_entries(const float* x, int count, int8_t* q) {
     F32s most = floats(0), odd = floats(0);
     for (int i = 0; i < count; i += R) {
         most = larger(most, magnitude(load(x + i)));
@@ -52,52 +63,50 @@ inline float round_entries(const float* x, int count, int8_t* q, int32_t* sums) 
     const float top = largest(most), not_finite = sum(odd);
     if (not_finite != 0) {
         __builtin_memset(q, 0, size_t(count));
-        for (int i = 0; i < count / 16; i++) sums[i] = 0;
         return not_finite;
     }
     // Magnitudes below 127 times the smallest normal number would overflow the inverse: they are rounded to 0.
     const F32s inverse = floats(top > 1.5e-36f ? 127.0f / top : 0.0f);
-    for (int i = 0; i < count; i += 16) {
-        F32s total = floats(0);
-        for (int j = 0; j < 16; j += R) {
-            const I32s rounded = to_int(load(x + i + j) * inverse);
-            store_s8(q + i + j, rounded);
-            total += to_float(rounded);
-        }
-        sums[i / 16] = int32_t(sum(total));
-    }
+    for (int i = 0; i < count; i += R) store_s8(q + i, to_int(load(x + i) * inverse));
     return top / 127.0f;
 }
 
 inline void quantize_row(const float* x, int64_t cols, int span, int row, int n, const Bytes8& out) {
     alignas(64) int8_t q[256];
-    int32_t sums[16];
     float* scale = (float*)out.scale + row;
     int32_t *to_q = (int32_t*)out.q + row, *minus16 = (int32_t*)out.minus16 + row, *minus32 = (int32_t*)out.minus32 + row;
-    int16_t *sums16 = (int16_t*)out.sums16 + 2 * row, *sums32 = (int16_t*)out.sums32 + 2 * row;
+    uint32_t *sums16 = (uint32_t*)out.sums16 + row, *sums32 = (uint32_t*)out.sums32 + row;  // pairs, the first one low
+    const auto pair = [](int32_t a, int32_t b) { return uint32_t(a & 0xffff) | uint32_t(b) << 16; };
     for (int64_t at = 0; at < cols; at += 256) {
         const int count = int(cols - at < 256 ? cols - at : 256);
         for (int i = 0; i < count; i += span, scale += n)
-            *scale = round_entries(x + at + i, count - i < span ? count - i : span, q + i, sums + i / 16);
+            *scale = round_entries(x + at + i, count - i < span ? count - i : span, q + i);
         for (int i = 0; i < count / 4; i++, to_q += n) __builtin_memcpy(to_q, q + 4 * i, 4);
-        for (int i = 0; i < count / 16; i++, minus16 += n) {
-            *minus16 = -sums[i];
-            sums16[(i / 2 * n) * 2 + i % 2] = int16_t(sums[i]);
+        int32_t before = 0;
+        for (int i = 0; i < count / 32; i++, minus16 += 2 * n, minus32 += n, sums16 += n) {
+            const int32_t a = sum_of_16(q + 32 * i), b = sum_of_16(q + 32 * i + 16);
+            minus16[0] = -32 * a, minus16[n] = -32 * b, *minus32 = -a - b;
+            *sums16 = pair(a, b);
+            sums32[i / 2 * n] = i % 2 ? pair(before, a + b) : pair(a + b, 0);
+            before = a + b;
         }
-        for (int i = 0; i < count / 32; i++, minus32 += n) {
-            *minus32 = -sums[2 * i] - sums[2 * i + 1];
-            sums32[(i / 2 * n) * 2 + i % 2] = int16_t(-*minus32);
-        }
-        sums16 += 16 * n, sums32 += 8 * n;
+        sums32 += 4 * n;
     }
 }
 
-// bfloat16 of a float, rounded to nearest even; NaN stays NaN.
-inline uint16_t to_bf16(float x) {
-    uint32_t u;
-    __builtin_memcpy(&u, &x, 4);
-    if (x != x) return uint16_t(u >> 16 | 64);
-    return uint16_t((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+// bfloat16 of floats, rounded to nearest even; NaN stays NaN.
+MULL_INLINE I32s to_bf16(F32s x) {
+    const I32s u = bits(x), even = u + 0x7fff + ((u >> 16) & 1), is_nan = (u & 0x7fffffff) > 0x7f800000;
+    return ((is_nan & (u | 0x400000)) | (~is_nan & even)) >> 16;
+}
+
+// Put `cols` floats into place `row` of a tile of n: pairs of bfloat16.
+inline void round_pairs(const float* x, int64_t cols, int row, int n, uint32_t* out) {
+    for (int64_t i = 0; i < cols; i += 32) {
+        alignas(64) uint16_t rounded[32];
+        for (int j = 0; j < 32; j += R) store_u16(rounded + j, to_bf16(load(x + i + j)));
+        for (int j = 0; j < 16; j++) __builtin_memcpy(out + (i / 2 + j) * n + row, rounded + 2 * j, 4);
+    }
 }
 
 // Put n rows of floats, `stride` apart, into a tile.
@@ -108,7 +117,7 @@ inline void put_tile(int form, const float* x, int64_t stride, int64_t cols, int
         if (form == kBytes256 || form == kBytes32) {
             quantize_row(row, cols, span_of(form), t, n, bytes);
         } else if (form == kPairs) {
-            for (int64_t i = 0; i < cols; i++) ((uint16_t*)tile)[(i / 2 * n + t) * 2 + i % 2] = to_bf16(row[i]);
+            round_pairs(row, cols, t, n, (uint32_t*)tile);
         } else {
             for (int64_t i = 0; i < cols; i++) ((float*)tile)[i * n + t] = row[i];
         }

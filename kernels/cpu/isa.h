@@ -49,7 +49,8 @@ struct Isa {
     void (*run_maxima)(const float* x, int64_t count, float* out);
     void (*cap_row)(float* x, int64_t cols, float factor, float cap);
 
-    // attention.h
+    // attention.h, pairs.h
+    int (*queries_at_once)(int key_type, int value_type, int64_t tokens);
     void (*append_key)(int type, const float* x, int head_dim, uint8_t* block, int slot);
     void (*append_value)(int type, const float* x, int head_dim, uint8_t* block, int slot);
     void (*attend)(const Attention& attention, int kv_head, const float* const* queries, const int32_t* positions, int n,

@@ -40,7 +40,8 @@ SLOTS: Final = 16
 COLUMNS: Final = 32
 
 _NO_KERNEL, _NO_MEMORY, _FAULT, _NOT_FINITE = -1, -2, -3, -4
-_REGION: Final = 32 << 20
+# Only what is written to takes memory, but for the rest of a huge page at each region's end.
+_REGION: Final = 256 << 20
 _GRIDS: Final = ("iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s")
 _grids: dict[str, np.ndarray] = {}
 _set: set[str] = set()

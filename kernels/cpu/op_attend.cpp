@@ -72,33 +72,34 @@ void append(Run& run, const Shape& shape) {
     }
 }
 
-int64_t tiles_of(const Span& span, int64_t group) { return (span.count * group + kMaxQueries - 1) / kMaxQueries; }
+int64_t tiles_of(const Span& span, int64_t group, int64_t queries) { return (span.count * group + queries - 1) / queries; }
 
 // Floats that one item's findings take: sums of values, largest scores, sums of weights.
-int64_t item_floats(int64_t head_dim) { return kMaxQueries * (head_dim + 2); }
+int64_t item_floats(int64_t queries, int64_t head_dim) { return queries * (head_dim + 2); }
 
 struct Item {
     Span span;
     int64_t sequence, kv_head, first_query, num_queries, part, parts;
+    int64_t queries;  // of a whole tile
 };
 
 Item item_of(const Run& run, const AttendPlan& plan, int64_t index, int64_t group) {
     int64_t s = 0;
     while (plan.first_item[size_t(s) + 1] <= index) s++;
-    Item item{span_of(run.step, s), s, 0, 0, 0, 0, plan.parts[size_t(s)]};
+    Item item{span_of(run.step, s), s, 0, 0, 0, 0, plan.parts[size_t(s)], plan.queries[size_t(s)]};
     index -= plan.first_item[size_t(s)];
-    const int64_t tiles = tiles_of(item.span, group);
+    const int64_t tiles = tiles_of(item.span, group, item.queries);
     item.part = index % item.parts, index /= item.parts;
     // Last tiles first: they see the most keys.
-    item.first_query = (tiles - 1 - index % tiles) * kMaxQueries, item.kv_head = index / tiles;
-    item.num_queries = std::min<int64_t>(kMaxQueries, item.span.count * group - item.first_query);
+    item.first_query = (tiles - 1 - index % tiles) * item.queries, item.kv_head = index / tiles;
+    item.num_queries = std::min<int64_t>(item.queries, item.span.count * group - item.first_query);
     return item;
 }
 
 void attend_item(const Run& run, const Shape& shape, const Item& item, float* found) {
     const int64_t group = shape.group(), n = item.num_queries, dim = shape.head_dim;
-    const float* queries[kMaxQueries];
-    int32_t positions[kMaxQueries];
+    const float* queries[kManyQueries];
+    int32_t positions[kManyQueries];
     for (int64_t i = 0; i < n; i++) {
         const int64_t token = (item.first_query + i) / group, head = item.kv_head * group + (item.first_query + i) % group;
         queries[i] = shape.q.row(item.span.first_row + token) + head * dim;
@@ -111,16 +112,16 @@ void attend_item(const Run& run, const Shape& shape, const Item& item, float* fo
     Attention attention = shape.attention;
     attention.blocks = item.span.blocks;
     run.isa.attend(attention, int(item.kv_head), queries, positions, int(n), std::min(first, last), last, found,
-                   found + kMaxQueries * dim, found + kMaxQueries * (dim + 1));
+                   found + item.queries * dim, found + item.queries * (dim + 1));
 }
 
 // Bring the findings of `parts` items that follow one another to the output.
 void finish(const Run& run, const Shape& shape, const Item& item, const float* found) {
-    const int64_t group = shape.group(), dim = shape.head_dim, stride = item_floats(dim);
+    const int64_t group = shape.group(), dim = shape.head_dim, stride = run.program.plan.item_floats;
     for (int64_t i = 0; i < item.num_queries; i++) {
         const int64_t token = (item.first_query + i) / group, head = item.kv_head * group + (item.first_query + i) % group;
-        AttentionParts parts{int(item.parts), int(dim), found + i * dim, stride, found + kMaxQueries * dim + i,
-                             found + kMaxQueries * (dim + 1) + i, stride, -INFINITY};
+        AttentionParts parts{int(item.parts), int(dim), found + i * dim, stride, found + item.queries * dim + i,
+                             found + item.queries * (dim + 1) + i, stride, -INFINITY};
         if (shape.sinks) parts.sink = shape.sinks[head];
         run.isa.merge(parts, shape.out.row(item.span.first_row + token) + head * dim);
     }
@@ -169,7 +170,7 @@ void attend(Run& run, const mull_op& op) {
     append(run, shape);
     run.team.wait();
     if (plan.plain) return attend_plainly(run, shape);
-    const int64_t total = plan.first_item.back(), floats = item_floats(shape.head_dim);
+    const int64_t total = plan.first_item.back(), floats = plan.item_floats;
     float* partial = (float*)plan.partial->data;
     run.pieces(0).each(total, 1, [&](int64_t index, int64_t) {
         const Item item = item_of(run, plan, index, shape.group());
@@ -192,20 +193,29 @@ void Program::plan_attention(const mull_step& step, int threads) {
     plan.first_item.assign(1, 0);
     plan.first_score.assign(1, 0);
     plan.parts.clear();
+    plan.queries.clear();
     plan.divided = false;
-    int64_t whole = 0;
-    for (int64_t s = 0; s < step.num_sequences; s++) whole += kv_heads * tiles_of(span_of(step, s), group);
+    int64_t whole = 0, most_queries = kMaxQueries;
+    for (int64_t s = 0; s < step.num_sequences; s++) {
+        const Span span = span_of(step, s);
+        const int queries = step.plain ? kMaxQueries
+                                       : isa.queries_at_once(int(step.cache->key_type), int(step.cache->value_type), span.count);
+        plan.queries.push_back(queries);
+        most_queries = std::max<int64_t>(most_queries, queries);
+        whole += kv_heads * tiles_of(span, group, queries);
+    }
+    plan.item_floats = item_floats(most_queries, dim);
     for (int64_t s = 0; s < step.num_sequences; s++) {
         const Span span = span_of(step, s);
         const int64_t wanted = (4 * threads + whole - 1) / std::max<int64_t>(1, whole);
         const int64_t parts = step.plain ? 1 : std::max<int64_t>(1, std::min(wanted, span.context() / kLeastPart));
         plan.parts.push_back(int(parts));
         plan.divided |= parts > 1;
-        plan.first_item.push_back(plan.first_item.back() + kv_heads * tiles_of(span, group) * parts);
+        plan.first_item.push_back(plan.first_item.back() + kv_heads * tiles_of(span, group, plan.queries[size_t(s)]) * parts);
         plan.first_score.push_back(plan.first_score.back() + first->a[7] * span.count * score_cols(span));
     }
     const int64_t findings = (plan.divided ? plan.first_item.back() : 0) + threads;
-    const int64_t bytes = (step.plain ? plan.first_score.back() : findings * item_floats(dim)) * 4;
+    const int64_t bytes = (step.plain ? plan.first_score.back() : findings * plan.item_floats) * 4;
     // Scores take much: nothing else keeps their memory.
     if (!plan.partial || plan.partial_bytes < bytes || plan.plain != bool(step.plain)) {
         plan.partial.reset();

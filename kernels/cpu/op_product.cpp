@@ -66,13 +66,17 @@ void convert_tile(const Isa& isa, int form, const Rows& x, int64_t cols, int64_t
     isa.put_tile(form, x.row(t), x.stride, cols, isa.tile_rows(m - t), out + t * isa.form_row_bytes(form, cols));
 }
 
-void product(Run& run, const mull_op& op) {
+void product(Run& run, const mull_op& op, const RowOps& before) {
     const Isa& isa = run.isa;
     const Rows x = run.at(op.a[0], op.a[1]);
     const int64_t cols = op.a[2], count = op.a[3], m = run.rows;
     const int form = isa.form_of(int(op.a[5]));
     uint8_t* converted = run.program.converted->data;
-    run.pieces(0).each(num_tiles(isa, m), 1, [&](int64_t i, int64_t) { convert_tile(isa, form, x, cols, m, i, converted); });
+    run.pieces(0).each(num_tiles(isa, m), 1, [&](int64_t i, int64_t) {
+        const int64_t t = tile_start(isa, m, i);
+        if (before.count) compute_rows(run, before, t, t + isa.tile_rows(m - t));
+        convert_tile(isa, form, x, cols, m, i, converted);
+    });
     run.team.wait();
     int64_t ends[kMostMatrices], total = 0;
     for (int64_t i = 0; i < count; i++) ends[i] = total += num_panels(isa, matrix_of(op, i));

@@ -102,11 +102,14 @@ MULL_INLINE void short_or_long_steps(const uint8_t* codes, const int8_t* q, I32s
 }
 #endif
 
-// Where the whole numbers of a group start: -offset·Σ x8.
-template <class T, int N>
+// Where the whole numbers of a group start: -offset·Σ x8, of what is 2^Ready times that sum.
+template <class T, int N, int Ready>
 MULL_INLINE void begin(const int32_t* minus, I32s (&total)[N]) {
+    constexpr int further = T::offset == kNone ? 0 : T::offset - Ready;
     each<N>([&](auto t) MULL_INLINE_LAMBDA {
-        total[t] = T::offset == kNone ? ints(0) : ints(minus[t]) << (T::offset > 0 ? T::offset : 0);
+        if constexpr (T::offset == kNone) total[t] = ints(0);
+        else if constexpr (further >= 0) total[t] = ints(minus[t]) << further;
+        else total[t] = ints(minus[t]) >> -further;
     });
 }
 
@@ -121,14 +124,14 @@ MULL_INLINE void thirty_two(const uint8_t* codes, const float* scale, const Byte
     const int8_t* q = x.q + 32 * b * N;
     I32s whole[N];
     if constexpr (T::group == 32) {
-        begin<T, N>(x.minus32 + b * N, whole);
+        begin<T, N, 0>(x.minus32 + b * N, whole);
         short_or_long_steps<T, N, 0, 8>(codes, q, whole);
         scale_up<N>(whole, load(scale), sum);
     } else {
-        begin<T, N>(x.minus16 + 2 * b * N, whole);
+        begin<T, N, 5>(x.minus16 + 2 * b * N, whole);
         short_or_long_steps<T, N, 0, 4>(codes, q, whole);
         scale_up<N>(whole, load(scale), sum);
-        begin<T, N>(x.minus16 + (2 * b + 1) * N, whole);
+        begin<T, N, 5>(x.minus16 + (2 * b + 1) * N, whole);
         short_or_long_steps<T, N, 4, 8>(codes, q, whole);
         scale_up<N>(whole, load(scale + R), sum);
     }
@@ -161,7 +164,7 @@ MULL_INLINE void block_of_32(const uint8_t* w, const Bytes8& x, int64_t b, F32s 
         each<N>([&](auto t) MULL_INLINE_LAMBDA { sum[t] = fma(m, floats(scales[t] * -float(x.minus32[b * N + t])), sum[t]); });
     }
     I32s whole[N];
-    begin<T, N>(x.minus32 + b * N, whole);
+    begin<T, N, 0>(x.minus32 + b * N, whole);
     short_or_long_steps<T, N, 0, 8>(w + T::head, x.q + 32 * b * N, whole);
     each<N>([&](auto t) MULL_INLINE_LAMBDA { sum[t] = fma(to_float(whole[t]) * floats(scales[t]), scale, sum[t]); });
 }
@@ -204,6 +207,8 @@ struct OpenBlock {
 template <class T>
 void open_panel(const uint8_t* w, int64_t cols, OpenBlock<T>* out) {
     for (int64_t b = 0; b < cols / 256; b++, w += T::bytes, out++) {
+        // What comes from memory a few blocks later: the processor's own fetching ends at each 4 KB.
+        for (int i = 0; i < T::bytes; i += 64) __builtin_prefetch(w + 2 * T::bytes + i);
         out->head.read(w);
         for (int i = 0; i < 8; i++)
             each<8>([&](auto step) MULL_INLINE_LAMBDA {

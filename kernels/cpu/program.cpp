@@ -73,46 +73,10 @@ void angles(Run& run, const mull_op& op) {
 void select(Run& run, const mull_op& op) {
     const Rows from = run.at(op.a[0]), to = run.at(op.a[1]);
     run.rows = run.step.num_wanted;
-    run.pieces(0).each(run.rows, 1, [&](int64_t i, int64_t) {
-        std::memcpy(to.row(i), from.row(run.step.wanted[i]), size_t(op.a[2]) * 4);
-    });
-}
-
-void norm(Run& run, const mull_op& op) {
-    const Rows from = run.at(op.a[0], op.a[1]), to = run.at(op.a[2], op.a[3]);
-    const int64_t cols = op.a[4], groups = op.a[6];
-    run.pieces(0).each(run.rows, 1, [&](int64_t t, int64_t) {
-        for (int64_t g = 0; g < groups; g++)
-            run.isa.rms_norm(from.row(t) + g * cols, (const float*)op.a[5], float(op.f[0]), cols, to.row(t) + g * cols);
-    });
-}
-
-void residual(Run& run, const mull_op& op) {
-    const Rows x = run.at(op.a[0]), y = run.at(op.a[1]);
-    const int64_t cols = op.a[2];
-    const float* weight = (const float*)op.a[3];
-    run.pieces(0).each(run.rows, 1, [&](int64_t t, int64_t) {
-        if (weight) run.isa.rms_norm(y.row(t), weight, float(op.f[1]), cols, y.row(t));
-        run.isa.add_scaled(x.row(t), y.row(t), float(op.f[0]), cols);
-    });
-}
-
-void rotate(Run& run, const mull_op& op) {
-    const Rows x = run.at(op.a[0], op.a[1]), table = run.at(op.a[4]);
-    const int64_t half = op.a[5];
-    run.pieces(0).each(run.rows, 1, [&](int64_t t, int64_t) {
-        for (int64_t h = 0; h < op.a[2]; h++)
-            run.isa.rotate(x.row(t) + h * op.a[3], table.row(t), table.row(t) + half, half, op.a[6] != 0);
-    });
-}
-
-void gate(Run& run, const mull_op& op) {
-    const Rows g = run.at(op.a[0], op.a[1]), up = run.at(op.a[2], op.a[3]), to = run.at(op.a[4]);
-    // Pieces of a row, so that one token's row is shared as well.
-    const int64_t cols = op.a[5], part = 1024, parts = (cols + part - 1) / part;
-    run.pieces(0).each(run.rows * parts, 1, [&](int64_t i, int64_t) {
-        const int64_t t = i / parts, first = i % parts * part, count = std::min(part, cols - first);
-        run.isa.gate_row(int(op.a[6]), g.row(t) + first, up.row(t) + first, count, to.row(t) + first);
+    // By columns, each from the first row to the last: then both may be one buffer, as no row moves downwards.
+    run.pieces(0).each(op.a[2], 1024, [&](int64_t first, int64_t last) {
+        for (int64_t i = 0; i < run.rows; i++)
+            std::memmove(to.row(i) + first, from.row(run.step.wanted[i]) + first, size_t(last - first) * 4);
     });
 }
 
@@ -125,19 +89,35 @@ void cap(Run& run, const mull_op& op) {
     });
 }
 
-void execute(Run& run, const mull_op& op) {
+void execute(Run& run, const mull_op& op, const RowOps& before) {
     switch (op.code) {
         case kEmbed: return embed(run, op);
         case kAngles: return angles(run, op);
         case kSelect: return select(run, op);
-        case kNorm: return norm(run, op);
-        case kResidual: return residual(run, op);
-        case kProduct: return product(run, op);
-        case kRotate: return rotate(run, op);
+        case kProduct: return product(run, op, before);
         case kAttend: return attend(run, op);
-        case kGate: return gate(run, op);
+        case kGate: return gate_parts(run, op);
         case kExperts: return experts(run, op);
         case kCap: return cap(run, op);
+    }
+}
+
+// Walk the list. Operations by rows that follow one another are done together, a few rows at a time; if a product is
+// next, its rows are laid out right after, while they are in the cache.
+void walk(Run& run, const std::vector<mull_op>& ops) {
+    constexpr int64_t kRowsAtOnce = 4;
+    for (size_t i = 0; i < ops.size(); i++) {
+        RowOps before{&ops[i], 0};
+        while (i < ops.size() && by_rows(run, ops[i])) i++, before.count++;
+        run.index = i;
+        const bool joined = i < ops.size() && ops[i].code == kProduct;
+        if (before.count && !joined) {
+            run.index = --i;
+            run.pieces(0).each(run.rows, kRowsAtOnce, [&](int64_t a, int64_t b) { compute_rows(run, before, a, b); });
+        } else {
+            execute(run, ops[i], before);
+        }
+        run.team.wait();
     }
 }
 
@@ -149,11 +129,7 @@ int Program::run(const mull_step& step) {
     fault = false;
     const auto compute = [&](const Team& team) {
         Run run{*this, isa, step, team, step.num_tokens, 0};
-        for (size_t i = 0; i < ops.size(); i++) {
-            run.index = i;
-            execute(run, ops[i]);
-            team.wait();
-        }
+        walk(run, ops);
     };
     run_together(compute, [&](int threads) {
         if (opened_threads < threads) {

@@ -1,5 +1,5 @@
 // Programs: a model's step as a list of operations on float buffers, one row per token. All threads walk the list
-// together and meet after each operation.
+// together and meet after each operation, or after some that treat each row on its own.
 //
 // What the numbers of an operation mean; (b, o) is a place: a buffer and a column in it. Buffer -1 holds the logits.
 // Operations act on the step's tokens, and after Select on those that are wanted.
@@ -13,7 +13,7 @@ namespace mull {
 enum Code {
     kEmbed,     // out b,  table, type, row bytes, cols;  f: factor.  Rows of a stored table.
     kAngles,    // out b,  half, frequencies;  f: factor.  Cosines, then sines, of the positions.
-    kSelect,    // from b, to b, cols.  Rows of the wanted tokens.
+    kSelect,    // from b, to b, cols.  Rows of the wanted tokens, to the front; b may be one buffer.
     kNorm,      // from (b, o), to (b, o), cols, weight, groups;  f: eps.  Each group of `cols` columns on its own.
     kResidual,  // x b, y b, cols, weight or 0;  f: factor, eps.  x += factor · y, y normalised if there is a weight.
     kProduct,   // from (b, o), cols, count, then for each matrix: packed, type, rows, to (b, o), bias or 0

@@ -77,7 +77,10 @@ class Linear(Protocol):
 
 
 class Recorder:
-    """Writes a program down. Buffers are known by name: the same name is the same memory in every layer."""
+    """Writes a program down. Buffers are known by name: the same name is the same memory in every layer.
+
+    "branch" holds what a part of a layer begins with, and then what it adds to the residual stream.
+    """
 
     def __init__(self, isa: Isa) -> None:
         self.isa = isa
@@ -85,6 +88,7 @@ class Recorder:
         self._names: dict[str, Place] = {}
         self._widths: list[int] = []
         self._keep: list[object] = []
+        self._narrowed: tuple[Place, int] | None = None
 
     def buffer(self, name: str, width: int) -> Place:
         """Return the buffer `name`, at least `width` wide."""
@@ -110,9 +114,9 @@ class Recorder:
         """Compute cosines and sines [T, 2·n] of the positions, turned by frequencies [n], times `factor`."""
         self._add(_Code.ANGLES, to.buffer, len(frequencies), self._at(frequencies), f=(factor,))
 
-    def select(self, source: Place, to: Place) -> None:
-        """Go on with the rows that logits are wanted of."""
-        self._add(_Code.SELECT, source.buffer, to.buffer, to.width)
+    def narrow(self, x: Place, layer: int) -> None:
+        """Go on, once `layer` has attended, with the rows that logits are wanted of: those of x and of what it found."""
+        self._narrowed = x, layer
 
     def norm(self, source: Place, to: Place, weight: Tensor, eps: float) -> None:
         """Normalise groups as long as `weight` by their root mean square."""
@@ -152,9 +156,13 @@ class Recorder:
         self._add(_Code.ROTATE, *x[:2], heads, head_dim, angles.buffer, half, int(interleaved))
 
     def attend(self, q: Place, k: Place, v: Place, to: Place, layer: int, heads: Heads) -> None:
-        """Append k and v to the cache of `layer` and attend to it."""
+        """Append k and v to the cache of `layer` and attend to it; `to` may be q."""
+        assert to.column == 0
         numbers = (heads.heads, heads.kv_heads, heads.head_dim, layer, heads.window)
         self._add(_Code.ATTEND, *q[:2], *k[:2], *v[:2], to.buffer, *numbers, f=(heads.scale, heads.softcap))
+        if self._narrowed is not None and self._narrowed[1] == layer:
+            for place in (to, self._narrowed[0]):
+                self._add(_Code.SELECT, place.buffer, place.buffer, place.width)
 
     def gate(self, gate: Place, up: Place, to: Place, activation: str) -> None:
         """Compute act(gate) · up."""

@@ -82,3 +82,11 @@ MULL_INLINE I32s pairs_to_bf16(I32s pairs) {
     const __m512 low = _mm512_cvtph_ps(_mm512_castsi512_si256(p)), high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(p, 1));
     return (I32s)_mm512_cvtne2ps_pbh(high, low);
 }
+// R pairs of floats, rounded to bfloat16, the first one low.
+MULL_INLINE I32s pair_bf16(F32s a, F32s b) {
+    alignas(64) static constexpr uint16_t kPlaces[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                         8,  24, 9,  25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    return (I32s)_mm512_permutexvar_epi16(_mm512_load_si512(kPlaces), (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
+}
+// 2·R numbers that follow one another, rounded to bfloat16.
+MULL_INLINE void store_bf16(void* p, F32s a, F32s b) { _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a)); }

@@ -77,6 +77,10 @@ class Checkpoint(ABC):
     def forget(self, tensor: Tensor) -> None:
         """Let go of the pages of our files that a tensor lies in, if it does; they come back when they are read."""
 
+    def trim(self) -> None:
+        """Let go of what only loading needs in memory; what is asked for again is read again."""
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """Let go of the files; tensors already loaded stay valid."""

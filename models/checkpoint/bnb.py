@@ -1,14 +1,14 @@
 """Matrices that bitsandbytes quantized, as `transformers` saves them: several tensors that are read as one.
 
-    x.weight   uint8 [n/2, 1] (or any type of as many bytes), codes of four bits
-    x.weight.absmax                            float32, or uint8 where scales are nested
-    x.weight.nested_absmax, .nested_quant_map  float32, what nested scales stand for
-    x.weight.quant_map                         float32 [16], the levels
-    x.weight.quant_state.bitsandbytes__nf4     JSON as uint8: shape, block sizes, offset; or …__fp4
+x.weight   uint8 [n/2, 1] (or any type of as many bytes), codes of four bits
+x.weight.absmax                            float32, or uint8 where scales are nested
+x.weight.nested_absmax, .nested_quant_map  float32, what nested scales stand for
+x.weight.quant_map                         float32 [16], the levels
+x.weight.quant_state.bitsandbytes__nf4     JSON as uint8: shape, block sizes, offset; or …__fp4
 
-    x.weight   int8 [rows, cols]
-    x.SCB      float32 [rows], the largest magnitudes
-    x.weight_format                            uint8, 0: rows one after another; absent in older files
+x.weight   int8 [rows, cols]
+x.SCB      float32 [rows], the largest magnitudes
+x.weight_format                            uint8, 0: rows one after another; absent in older files
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def _four_bits(infos: Mapping[str, TensorInfo], name: str, read: Callable[[str],
     sizes = {matrix: rows * cols // 2, f"{matrix}.absmax": num_blocks * (1 if nested else 4)}
     if nested:
         if state.get("nested_blocksize") != _NESTED_BLOCK:
-            raise NotSupported(f"the scales of '{matrix}' are nested in blocks of {state.get('nested_blocksize')}")
+            raise NotSupported(
+                f"the scales of '{matrix}' are nested in blocks of {state.get('nested_blocksize')}"
+            )
         sizes[f"{matrix}.nested_absmax"] = 4 * -(-num_blocks // _NESTED_BLOCK)
         sizes[f"{matrix}.nested_quant_map"] = 4 * 256
     _check(infos, sizes, "uint8" if nested else "float32")
@@ -147,7 +149,11 @@ def _offset(name: str, state: Mapping[str, object]) -> float:
 
 def _check(infos: Mapping[str, TensorInfo], sizes: Mapping[str, int], scales: str) -> None:
     """Raise CorruptFile unless all tensors are there, of the bytes and (for scales) the type that they must have."""
-    kinds = {"absmax": "u8" if scales == "uint8" else "f32", "nested_absmax": "f32", "nested_quant_map": "f32"}
+    kinds = {
+        "absmax": "u8" if scales == "uint8" else "f32",
+        "nested_absmax": "f32",
+        "nested_quant_map": "f32",
+    }
     kinds["SCB"] = "f32"
     for name, nbytes in sizes.items():
         info = infos.get(name)

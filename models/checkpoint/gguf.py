@@ -138,6 +138,10 @@ class GGUFCheckpoint(Checkpoint):
         self.info(name)
         return self._places[name][0]
 
+    def trim(self) -> None:
+        """Let go of the vocabulary and its merges as metadata: tens of megabytes."""
+        self._metadata.pack()
+
     def load(self, name: str, device: str = "cpu") -> QTensor:
         """Return a tensor as stored; on the CPU its memory is the mapped file."""
         try:

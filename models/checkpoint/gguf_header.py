@@ -56,10 +56,12 @@ class GGUFMetadata(Mapping[str, object]):
         self._data = data
         self._values: dict[str, object] = {}
         self._spans: dict[str, tuple[int, int, int]] = {}
+        self._packed: dict[str, PackedArray] = {}
 
     def __getitem__(self, key: str) -> object:
         value = self._values[key]
         if isinstance(value, PackedArray):
+            self._packed[key] = value
             value = Reader(self._path, self._data).unpack_array(value, key)
             self._values[key] = value
         return value
@@ -72,6 +74,10 @@ class GGUFMetadata(Mapping[str, object]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def pack(self) -> None:
+        """Let go of unpacked arrays; they are unpacked again when they are next looked up."""
+        self._values.update(self._packed)
 
     def verbatim(self, key: str) -> Verbatim:
         """Return a value's type and bytes as they stand in the file, to be copied."""

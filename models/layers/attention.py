@@ -70,7 +70,7 @@ class Attention:
             if norm is not None:
                 tape.norm(heads, heads, norm.weight, norm.eps)
             tape.rotate(heads, self.config.head_dim, angles, interleaved=self.rotary.interleaved)
-        attended, out = tape.buffer("attended", q.width), tape.buffer("out", x.width)
+        out = tape.buffer("branch", x.width)
         shape = Heads(
             heads=self.config.num_heads,
             kv_heads=self.config.num_kv_heads,
@@ -79,8 +79,8 @@ class Attention:
             window=self.shape.window or 0,
             softcap=self.shape.softcap,
         )
-        tape.attend(q, k, v, attended, self.index, shape)
-        tape.product(attended, self._out, out)
+        tape.attend(q, k, v, q, self.index, shape)  # what a query finds takes its place
+        tape.product(q, self._out, out)
         return out
 
     def _heads(self, x: Tensor, norm: RMSNorm | None) -> Tensor:

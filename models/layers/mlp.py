@@ -28,7 +28,7 @@ class GatedMLP:
 
     def record(self, tape: Recorder, x: Place) -> Place:
         """Write the same down as a native program; returns the place of the result."""
-        inner, out = self._down.shape[1], tape.buffer("out", x.width)
+        inner, out = self._down.shape[1], tape.buffer("branch", x.width)
         gate, up = tape.buffer("gate", inner), tape.buffer("up", inner)
         if self._fused is not None:
             both = tape.buffer("gate and up", 2 * inner)
@@ -66,7 +66,7 @@ class Experts:
 
     def record(self, tape: Recorder, x: Place) -> Place:
         """Write the same down as a native program; returns the place of the result."""
-        router, out = tape.buffer("router", self._router.shape[0]), tape.buffer("out", x.width)
+        router, out = tape.buffer("router", self._router.shape[0]), tape.buffer("branch", x.width)
         tape.product(x, self._router, router)
         matrices = (self._gate, self._up, self._down)
         tape.experts(

@@ -28,7 +28,7 @@ class RMSNorm:
 
     def record(self, tape: Recorder, x: Place) -> Place:
         """Write the same down as a native program; returns the place of the result."""
-        normed = tape.buffer("normed", x.width)
+        normed = tape.buffer("branch", x.width)
         tape.norm(x, normed, self.weight, self.eps)
         return normed
 

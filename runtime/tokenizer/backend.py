@@ -33,12 +33,9 @@ def byte_level(vocabulary: Vocabulary, merges: Iterable[str], rules: PreTokenize
     """Build byte-level BPE; merges are lines of two tokens, in the order of their rank."""
     ids, texts = vocabulary.ids, vocabulary.texts
     pairs = [
-        (
-            texts[ids[left]],
-            texts[ids[right]],
-        )  # the vocabulary's own strings: a second set takes tens of megabytes
+        (texts[i], texts[j])  # the vocabulary's own strings: a second set takes tens of megabytes
         for left, _, right in (line.partition(" ") for line in merges)
-        if left in ids and right in ids and left + right in ids
+        if (i := ids.get(left)) is not None and (j := ids.get(right)) is not None and left + right in ids
     ]
     splits: list[pre_tokenizers.PreTokenizer] = [
         pre_tokenizers.Split(Regex(regex), "isolated") for regex in rules.regexes

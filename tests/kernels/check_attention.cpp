@@ -200,8 +200,9 @@ Cache filled_cache(const Isa& isa, const Case& c, Random& g) {
     return cache;
 }
 
-// What one row's attention should be, and how far rounding may take it from there.
-double expected(const Attention& a, Cache& cache, const Floats& q, int position, float sink, std::vector<double>& out) {
+// What one row's attention should be, and how far rounding may take it from there; pairs: rounding to bfloat16.
+double expected(const Attention& a, Cache& cache, const Floats& q, int position, float sink, bool pairs,
+                std::vector<double>& out) {
     const int first = a.window ? std::max(0, position + 1 - a.window) : 0;
     std::vector<double> scores;
     double most = sink, largest = 0, total = 0;
@@ -222,7 +223,7 @@ double expected(const Attention& a, Cache& cache, const Floats& q, int position,
     }
     total += std::exp(sink - most);
     for (auto& v : out) v /= total;
-    return 1e-6 * (8 + 2 * largest);
+    return pairs ? 0.002 * (2 + largest) : 1e-6 * (8 + 2 * largest);
 }
 
 void check_attend(const Isa& isa, const Case& c, Random& g) {
@@ -253,7 +254,7 @@ void check_attend(const Isa& isa, const Case& c, Random& g) {
     for (int64_t t = 0; t < n; t++) {
         const float sink = c.sink ? gauss(g) * 3 : -INFINITY;
         isa.merge({c.parts, c.dims, &acc[size_t(t * dims)], n * dims, &largest[size_t(t)], &sums[size_t(t)], n, sink}, out.data());
-        const double most = expected(a, cache, queries[size_t(t)], positions[size_t(t)], sink, want);
+        const double most = expected(a, cache, queries[size_t(t)], positions[size_t(t)], sink, n > kMaxQueries, want);
         int off = 0;
         for (int i = 0; i < c.dims; i++)
             if (!near(out[size_t(i)], want[size_t(i)], most) && !off++)
@@ -282,6 +283,22 @@ void check_attention(const Isa& isa) {
     for (int length = 1; length <= 200; length++) {
         const int type = kTypes[length % 5];
         check_attend(isa, {type, type, 64, 1 + length % 8, length, length % 3 ? 0 : 17, 0, 1 + length % 3, false, 0, length % 4 * 4}, g);
+    }
+    // Many rows at once, where the set can take them.
+    for (int k = 1; k < 5; k++)
+        for (int dims : {16, 32, 64, 80, 96, 128, 256}) {
+            const int key_type = kTypes[k], value_type = kTypes[1 + (k + dims / 32) % 4];
+            if (cache_bytes(key_type, dims) < 0 || cache_bytes(value_type, dims) < 0) continue;
+            if (isa.queries_at_once(key_type, value_type, 512) == kMaxQueries) continue;
+            for (int n : {9, 12, 13, 31, 47, 48})
+                check_attend(isa, {key_type, value_type, dims, n, 1 + below(g, 300), windows[below(g, 6)], caps[below(g, 4)],
+                                   1 + below(g, 4), below(g, 3) == 0, 2 * below(g, 2), spreads[below(g, 4)]}, g);
+        }
+    // Few tokens and float32 are never rounded.
+    for (int type : kTypes) {
+        expect(isa, "queries of few tokens", isa.queries_at_once(type, type, 16) == kMaxQueries);
+        expect(isa, "queries of float32", isa.queries_at_once(F32, type, 512) == kMaxQueries);
+        expect(isa, "queries of float32", isa.queries_at_once(type, F32, 512) == kMaxQueries);
     }
     // A row that sees nothing: 0, with a sink or without.
     const float none[2] = {-INFINITY, -INFINITY}, zeros[2] = {0, 0};

@@ -1,0 +1,225 @@
+"""Every family's thoughts, as its real templates and its own tags have them: budget, end, answer, and switch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mull.chat.families.apriel import APRIEL
+from mull.chat.families.detect import detect
+from mull.chat.families.family import Family
+from mull.chat.families.harmony import HARMONY
+from mull.chat.families.kimi import KIMI_TRIANGLE
+from mull.chat.message import Message
+from mull.chat.planner import Planner
+from mull.chat.request import ChatRequest
+from mull.chat.session import Prompt, Session
+from mull.chat.template import Template
+from mull.chat.thinking import think_options
+from mull.runtime.grammar.constraint import Constraint
+from mull.runtime.thinking.plan import ThinkingPlan
+
+from .replies import EOS, Bytes, Reply, endless, reply, scripted, tags_of
+
+# template: what its prompts end with if it is told to think, and if it is told not to
+PROMPTS = {
+    "openai-gpt-oss-120b": (
+        "<|start|>assistant",
+        "<|start|>assistant<|channel|>analysis<|message|><|end|><|start|>assistant<|channel|>final<|message|>",
+    ),
+    "google-gemma-4-31B-it": ("<|turn>model\n", "<|channel>thought\n<channel|>"),
+    "ByteDance-Seed-OSS": ("<seed:bos>assistant\n", "</seed:cot_budget_reflect>\n</seed:think>"),
+    "CohereForAI-c4ai-command-r7b-12-2024-tool_use": (
+        "<|CHATBOT_TOKEN|>",
+        "<|START_THINKING|><|END_THINKING|>",
+    ),
+    "Cohere2MoE": ("<|START_THINKING|>", "<|START_THINKING|><|END_THINKING|>"),
+    "mistralai-Ministral-3-14B-Reasoning-2512": ("[/INST]", "[/INST]"),
+    "Kimi-K2-Thinking": ("<|im_middle|>", "<|im_middle|><think></think>"),
+    "MiniMax-M2": ("<think>\n", "<think>\n\n</think>\n\n"),
+    "MiniMax-M3": ("<mm:think>", "</mm:think>"),
+    "Qwen-Qwen3-0.6B": ("assistant\n", "<think>\n\n</think>\n\n"),
+    "Qwen3.5-4B": ("<think>\n", "<think>\n\n</think>\n\n"),
+    "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16": ("<think>\n", "<think></think>"),
+    "StepFun3.5-Flash": ("<think>\n", "<think>\n\n</think>\n\n"),
+    "inclusionai-ling-3.0-flash": ("<think>", "<think></think>"),
+    "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": ("<think>\n", "<think>\n\n</think>\n\n"),
+    "deepseek-ai-DeepSeek-V3.1": ("<think>", "<think></think>"),
+    "upstage-Solar-Open-100B": ("<|begin|>assistant", "<|think|><|end|><|begin|>assistant"),
+    "Apriel-1.6-15b-Thinker-fixed": (
+        "Here are my reasoning steps:\n",
+        "Here are my reasoning steps:[BEGIN FINAL RESPONSE]\n",
+    ),
+    "GLM-4.6": ("<|assistant|>", "<think></think>"),
+    "HuggingFaceTB-SmolLM3-3B": ("assistant\n", "<think>\n\n</think>\n"),
+}
+FORCED = {
+    "openai-gpt-oss-120b": "<|end|><|start|>assistant<|channel|>final<|message|>",
+    "google-gemma-4-31B-it": "\n<channel|>",
+    "ByteDance-Seed-OSS": "\n</seed:think>",
+    "CohereForAI-c4ai-command-r7b-12-2024-tool_use": "<|END_THINKING|><|START_RESPONSE|>",
+    "Cohere2MoE": "<|END_THINKING|><|START_TEXT|>",
+    "mistralai-Ministral-3-14B-Reasoning-2512": "[/THINK]",
+    "MiniMax-M3": "</mm:think>",
+    "Qwen-Qwen3-0.6B": "\n</think>\n\n",
+    "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": "\n</think>\n\n",
+    "deepseek-ai-DeepSeek-V3.1": "\n</think>",
+    "upstage-Solar-Open-100B": "<|end|><|begin|>assistant<|content|>",
+}
+
+
+class Model:
+    """A template with its family and a vocabulary in which the family's tags are one token each, or letters."""
+
+    def __init__(self, source: str | None, family: Family, *, spelled: bool = False) -> None:
+        template = None if source is None else Template(source)
+        self.family = family
+        self.words = Bytes(*([] if spelled else tags_of(family)))
+        self.session = Session(template, family, self.words)
+        self.planner = Planner(family, self.words, {})
+
+    def prompt(self, think: object) -> Prompt:
+        request = ChatRequest((Message("user", "hi"),))
+        return self.session.prompt(request, think_options({"think": think}))
+
+    def plan(self, prompt: Prompt, **options: object) -> ThinkingPlan:
+        options = {"think_soft": 0, "think_loop": "off", "think_message": "", **options}
+        request = ChatRequest((Message("user", "hi"),), options=options)
+        asked = self.planner.options(request)
+        plan, _ = self.planner.plan(request, asked, 1000, opened=prompt.opened)
+        assert plan is not None
+        return plan
+
+    def opening(self, prompt: Prompt) -> str:
+        return "" if prompt.opened else str(self.family.open_tag)
+
+    def run(self, text: str, prompt: Prompt, **options: object) -> Reply:
+        return reply(self.plan(prompt, **options), self.family, self.words, scripted(self.words, text))
+
+    def run_endless(self, prompt: Prompt, **options: object) -> Reply:
+        draw = endless(self.words, self.opening(prompt), "Yes.")
+        return reply(self.plan(prompt, **options), self.family, self.words, draw)
+
+    def text(self, made: Reply) -> str:
+        return self.words.decode(made.tokens)
+
+
+@pytest.fixture(params=PROMPTS)
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of a template."""
+    return str(request.param)
+
+
+@pytest.fixture
+def source(shared_data: Path, name: str) -> str:
+    """The text of that template."""
+    return (shared_data / "templates" / f"{name}.jinja").read_text()
+
+
+@pytest.fixture(params=["tags are tokens", "tags are spelled"])
+def model(source: str, request: pytest.FixtureRequest) -> Model:
+    """A model of that template."""
+    spelled = request.param == "tags are spelled"
+    template = Template(source)
+    family = detect(source, lambda text: None, "llama", template.switch)
+    if spelled and family.header_begins:
+        pytest.skip("headers are made of control tokens")
+    return Model(source, family, spelled=spelled)
+
+
+def test_prompts_open_thoughts_and_close_them(model: Model, name: str) -> None:
+    on, off = PROMPTS[name]
+    thinking, silent = model.prompt("on"), model.prompt("off")
+    assert thinking.text.endswith(on)
+    assert silent.text.endswith(off)
+    assert thinking.opened == on.rstrip().endswith(str(model.family.open_tag).rstrip())
+    assert not silent.opened
+
+
+def test_a_thought_that_ends_by_itself(model: Model) -> None:
+    prompt, family = model.prompt("on"), model.family
+    text = f"{model.opening(prompt)}so\n{family.close_tag}{family.answer_header}Yes."
+    made = model.run(text, prompt, think=100)
+    assert (made.thought.strip(), made.answer) == ("so", "Yes.")
+    assert model.text(made) == f"{text}<eos>"
+    assert (made.automaton.report().reason, made.automaton.num_thinking) == ("natural", 3)
+
+
+@pytest.mark.parametrize("budget", [2, 3, 5, 40])
+def test_a_thought_that_never_ends(model: Model, name: str, budget: int) -> None:
+    made = model.run_endless(model.prompt("on"), think=budget)
+    assert made.automaton.report().reason == "hard"
+    assert made.automaton.num_thinking == budget
+    # A tag that is spelled is only known to be one when it is complete.
+    assert made.answer == "Yes."
+    assert " bee" * 9 in made.thought or budget < 40
+    assert FORCED.get(name, model.family.forced_close) in model.text(made)
+
+
+def test_an_end_of_text_within_a_thought(model: Model) -> None:
+    prompt = model.prompt("on")
+    thought = model.words.encode(f"{model.opening(prompt)}so", parse_special=True)
+    script = iter([*thought, EOS, *b"Yes."])
+    made = reply(model.plan(prompt, think=100), model.family, model.words, lambda _: next(script, EOS))
+    assert (made.thought, made.answer) == ("so", "Yes.")
+    assert made.automaton.report().reason == "eos"
+
+
+def test_thinking_all_the_same_is_ended_at_once(model: Model) -> None:
+    prompt = model.prompt("off")
+    made = model.run_endless(prompt, think="off")
+    assert (made.automaton.num_thinking, made.thought, made.answer) == (0, "", "Yes.")
+
+
+def test_no_answer_is_empty(model: Model) -> None:
+    prompt, family = model.prompt("on"), model.family
+    surroundings = "".join(family.hidden[:1])
+    made = model.run(f"{model.opening(prompt)}so{family.close_tag}{family.answer_header}{surroundings}", prompt)
+    assert made.answer.strip(" \n")
+
+
+def test_a_tool_call_ends_a_thought_or_cannot_come_in_one(model: Model) -> None:
+    prompt, family = model.prompt("on"), model.family
+    if not family.calls:
+        pytest.skip("how it calls tools is not known")
+    made = model.run(f"{model.opening(prompt)}so{family.calls[0]}x", prompt, think=100)
+    text = model.text(made)
+    if family.tool_ends_thought:
+        assert made.automaton.report().reason == "tool"
+        assert text.endswith(f"so{family.close_lead}{family.forced_close}{family.calls[0]}x<eos>")
+    elif model.words.token_id(family.calls[0]) is not None:
+        assert family.calls[0] not in text.split(str(family.close_tag))[0]
+
+
+def test_a_message_comes_before_the_end(model: Model) -> None:
+    made = model.run_endless(model.prompt("on"), think=60, think_message=" OK.")
+    assert f" OK.{model.family.close_lead}{model.family.forced_close}" in model.text(made)
+    assert made.automaton.num_thinking == 60
+
+
+def test_an_end_that_is_favoured_is_written_whole(model: Model) -> None:
+    """In the soft zone the close wins at a paragraph's end, and the answer follows it."""
+    words, family = model.words, model.family
+    prompt = model.prompt("on")
+    opened = iter(words.encode(model.opening(prompt), parse_special=True))
+    said = iter(b"Yes.")
+    plan = model.plan(prompt, think=100, think_soft=0.1)
+
+    def draw(automaton: object) -> int:
+        if made_of.thinking:
+            return ord("\n") if len(made_of._thought) >= 70 else ord("b")
+        return next(opened, None) or next(said, EOS)
+
+    class Spy:
+        thinking = False
+
+    made_of: object = Spy()
+
+    def spying(automaton: object) -> int:
+        nonlocal made_of
+        made_of = automaton
+        return draw(automaton)
+
+    made = reply(plan, family, words, spying)  # type: ignore[arg-type]
+    assert made.automaton.report().reason in ("soft", "landing")
+    assert made.answer == "Yes."
