@@ -21,7 +21,7 @@ from .chat.request import ChatRequest
 from .chat.session import Prompt, Session
 from .chat.stream import Event
 from .chat.template import Template
-from .chat.thinking import THINK_OPTIONS
+from .chat.thinking import THINK_OPTIONS, ThinkOptions
 from .errors import ContextExceeded, InvalidRequest, NotSupported, TemplateError, TokenizerError
 from .kernels.device import available_memory, loading, synchronize, trim_memory
 from .models.base import MAX_STEP
@@ -40,6 +40,7 @@ from .runtime.runner import ModelRunner, run_alone
 from .runtime.sampling.dry import BreakerIndex
 from .runtime.sampling.sampler import Sampler
 from .runtime.scheduler import Scheduler
+from .runtime.thinking.plan import ThinkingPlan
 from .runtime.thoughts import ThoughtCounter
 from .runtime.tokenizer.load import load_tokenizer
 from .runtime.tokenizer.tokenizer import Tokenizer
@@ -133,6 +134,7 @@ class LLM:
             )
         if not self.plan.hold:
             notes.append("the weights do not fit into memory unpacked; they are unpacked at each use, slowly")
+        notes += self._backend.notes
         known = {*OPTIONS, *THINK_OPTIONS, "num_ctx", "num_thread"}
         unused = [name for name in (self.contents.parameters if self.contents else ()) if name not in known]
         if unused:
@@ -160,12 +162,10 @@ class LLM:
         own = {name: value for name, value in request.options.items() if name not in THINK_OPTIONS}
         sampling = self._breakers.fill(sampling_params(merge(self.defaults, from_user(own, "request"))))
         thinking = self._planner.options(request)
-        prompt = self._session.prompt(request, thinking)
-        self._check_ids(prompt.ids)
-        self._check_length(prompt)
-        window = self.context_length - len(prompt.ids)
-        window = window if sampling.max_tokens is None else min(window, sampling.max_tokens)
-        plan, notes = self._planner.plan(request, thinking, window, opened=prompt.opened)
+        prompt, plan, notes = self._plan(request, thinking, sampling.max_tokens)
+        if plan is not None and plan.budget == 0 and thinking.mode != "off":
+            # The template's own way not to think costs no tokens of the reply.
+            prompt, plan, _ = self._plan(request, replace(thinking, mode="off"), sampling.max_tokens)
         identity = {} if request.id is None else {"id": request.id}
         grammar = None if request.format is None else self._grammars.compile(request.format)
         stream = self._worker.submit(
@@ -180,6 +180,17 @@ class LLM:
         )
         counter = ThoughtCounter(self.tokenizer, self.family.open_tag, self.family.close_tag, prompt.opened)
         return events(stream, self._session.parser(prompt, request), counter, asked)
+
+    def _plan(
+        self, request: ChatRequest, thinking: ThinkOptions, max_tokens: int | None
+    ) -> tuple[Prompt, ThinkingPlan | None, tuple[str, ...]]:
+        """Return the prompt of a request, the plan for its thoughts, and what the user should know of that."""
+        prompt = self._session.prompt(request, thinking)
+        self._check_ids(prompt.ids)
+        self._check_length(prompt)
+        window = self.context_length - len(prompt.ids)
+        window = window if max_tokens is None else min(window, max_tokens)
+        return prompt, *self._planner.plan(request, thinking, window, opened=prompt.opened)
 
     def end_thinking(self, request_id: str) -> None:
         """Have the reply to the request of this id answer now, if it is still thinking."""

@@ -17,6 +17,7 @@ from .thinking import THINK_OPTIONS, ThinkOptions, merge_thinking, resolve, thin
 _CHINESE = re.compile(r"[\u3400-\u9fff]")
 _CHINESE_SHARE = 0.3
 _NUDGE = "\nLet me try a different approach."
+_SPACES = 2
 _ANSWER_PREFIX = "The final answer is "
 _NOT_ENFORCED = "limits on thinking have no effect: this vocabulary cannot spell the model's tags"
 
@@ -110,7 +111,9 @@ class Planner:
         marks = self.marks
         if marks is None:
             return None, (_NOT_ENFORCED,) if options.asks or self._most is not None else ()
-        limits = resolve(options, window, len(marks.close), self._most)
+        # A model that opens its thought itself may put white space around the tag.
+        opening = 0 if opened else len(self._encode(str(self.family.open_tag))) + _SPACES
+        limits = resolve(options, window, len(marks.close) + opening, self._most)
         question = request.messages[-1].content if request.messages else ""
         message = self.family.message if options.message is None else options.message
         plan = ThinkingPlan(

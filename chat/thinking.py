@@ -176,7 +176,7 @@ def _reserve(options: ThinkOptions, window: int) -> int:
             field="think_reserve",
             hint="a smaller reserve, a larger context (--num-ctx) or a larger --num-predict",
         )
-    return reserve
+    return max(reserve, 1)
 
 
 def _check_order(options: ThinkOptions) -> None:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InvalidRequest
+from ..quant.load_types import BITSANDBYTES
 from .options import check_threads, with_groups
 from .quantize_flags import FileFlags, MixtureFlags
+from .quantize_folder import check_flags, write_folder
 from .quantize_run import Run
 from .quantize_source import Opened, open_source
 from .quantize_tables import plan_json, plan_lines, type_entries, type_lines
@@ -31,7 +33,9 @@ def command(
     source: Annotated[
         str | None, typer.Argument(metavar="SRC", help="A .gguf, a folder of safetensors, or a model's name.")
     ] = None,
-    target: Annotated[str | None, typer.Argument(metavar="DST", help="The file to write.")] = None,
+    target: Annotated[
+        str | None, typer.Argument(metavar="DST", help="The file (or folder) to write.")
+    ] = None,
     kind: Annotated[
         str | None, typer.Argument(metavar="[TYPE]", help="Such as Q4_K_M; --list shows them all.")
     ] = None,
@@ -48,7 +52,7 @@ def command(
     """Write a model with fewer bits per weight.
 
     Without TYPE the name of DST may say it (model-q4_k_m.gguf). COPY changes no tensor: it converts, splits,
-    joins, or sets metadata.
+    joins, or sets metadata. nf4, fp4 and int8 are bitsandbytes' types: DST is a folder then, for transformers.
 
     \b
     Examples:
@@ -58,6 +62,7 @@ def command(
       llm quantize ./Qwen3-8B Q6_K --name qwen3:q6
       llm quantize model.gguf Q4_K_M --tensor-type ffn_down=q6_k --dry-run
       llm quantize parts-00001-of-00003.gguf whole.gguf COPY
+      llm quantize ./Qwen3-8B ./Qwen3-8B-nf4 nf4
     """
     check_threads(threads)
     if list_types:
@@ -67,6 +72,12 @@ def command(
         raise InvalidRequest("what is to be quantized?", hint="llm quantize SRC DST TYPE")
     run = Run(mixture, files, Terminal.detect(color=False), threads, quiet=quiet or as_json)
     where, kind = _sort_out(files, target, kind, dry_run=dry_run)
+    if kind is not None and kind.lower() in BITSANDBYTES:
+        check_flags(kind.lower(), mixture, files, dry_run=dry_run)
+        written = write_folder(source, where, kind.lower(), run.terminal, threads, quiet=run.quiet)
+        if as_json:
+            print(json.dumps(written, indent=2))
+        return
     with open_source(source) as opened:
         plan = run.plan(opened, _type(opened, where, kind))
         if dry_run:
@@ -126,4 +137,4 @@ def _says_type(word: str, files: FileFlags, *, dry_run: bool) -> bool:
 def _is_type(word: str) -> bool:
     from ..quant.file_types import ALIASES, COPY, FILE_TYPES
 
-    return word.upper() in {*FILE_TYPES, *ALIASES, COPY}
+    return word.upper() in {*FILE_TYPES, *ALIASES, COPY} or word.lower() in BITSANDBYTES

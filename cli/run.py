@@ -46,6 +46,7 @@ def command(
       llm run pocket --json -n 200 "What is 2 + 2?" | jq .token_ids
       llm run qwen3 --format person.schema.json "Describe Ada Lovelace."
       llm run qwen3 --raw "Once upon a time"
+      llm run ./Qwen3-8B --quantize nf4 "Why is the sky blue?"
       llm run qwen3
     """
     from ..settings import load_settings

@@ -138,7 +138,6 @@ def layers(checkpoint: Checkpoint, kind: DType) -> dict[str, DType]:
 
     Raises NotSupported without bitsandbytes, InvalidRequest for weights that are quantized already, ShapeMismatch.
     """
-    bnb.library()  # what cannot be done is said before anything is loaded
     architecture = find_architecture(checkpoint).written_as or checkpoint.architecture
     targets: dict[str, DType] = {}
     for matrix in _matrices(checkpoint, model_config(checkpoint)):
@@ -148,6 +147,7 @@ def layers(checkpoint: Checkpoint, kind: DType) -> dict[str, DType]:
         _check_source(matrix, kind.name)
         kind.shape_bytes(matrix.shape)
         targets.update(dict.fromkeys(matrix.files, kind))
+    bnb.library()  # what cannot be done is said before anything is loaded
     return targets
 
 

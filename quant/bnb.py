@@ -20,10 +20,12 @@ from .qtensor import QTensor
 TYPES: Final = ("nf4", "fp4", "int8")
 # Activations beyond this are multiplied in 16 bits: the threshold of LLM.int8().
 OUTLIERS: Final = 6.0
+# Bytes of a weight at most, scales included.
+NBYTES: Final = {"nf4": 0.5625, "fp4": 0.5625, "int8": 1.0}
 # Weights of four bits that share a scale, as transformers has it.
 BLOCK: Final = 64
 # Weights rounded at a time: what the temporaries take.
-_CHUNK: Final = 1 << 22
+_CHUNK: Final = 1 << 20
 _FLOATS: Final = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -89,20 +91,27 @@ def quantize(weight: QTensor, kind: DType) -> QTensor:
     return QTensor((torch.cat(codes), nested, outer.absmax, outer.code, mean), kind, weight.shape)
 
 
-def has_kernel(weight: QTensor, dtype: torch.dtype) -> bool:
-    """Tell whether bitsandbytes multiplies fast with a matrix of one of TYPES where it lies, computing in `dtype`.
+def serves(name: str, device: torch.device, dtype: torch.dtype) -> bool:
+    """Tell whether bitsandbytes multiplies fast with matrices of a type on a device, computing in `dtype`.
 
-    On CPUs that is so for four bits in bfloat16, where the processor has AVX512-BF16 and blocks do not cross rows;
-    elsewhere it would unpack the matrix at each use, and its int8 is slower than any float.
+    On CPUs that is so for four bits in bfloat16, where the processor has AVX512-BF16; otherwise it would unpack the
+    matrix at each use, and its int8 is slower than any float.
     """
-    if weight.device.type == "cuda":
+    if device.type == "cuda":
         return _is_built(cuda=True)
-    if weight.device.type != "cpu" or weight.dtype.name == "int8" or dtype != torch.bfloat16:
+    if device.type != "cpu" or name == "int8" or dtype != torch.bfloat16:
+        return False
+    return _is_built() and bool(library().functional.has_avx512bf16())
+
+
+def has_kernel(weight: QTensor, dtype: torch.dtype) -> bool:
+    """Tell whether bitsandbytes multiplies fast with this matrix where it lies, computing in `dtype`."""
+    if not serves(weight.dtype.name, weight.device, dtype):
         return False
     rows, cols = weight.shape
-    blocks = weight.parts[1].numel()
-    whole = rows % 32 == 0 and cols % block_size(rows * cols, blocks) == 0
-    return whole and _is_built() and bool(library().functional.has_avx512bf16())
+    # On CPUs 32 rows lie side by side, and their blocks must end together.
+    on_gpu = weight.device.type == "cuda"
+    return on_gpu or (rows % 32 == 0 and cols % block_size(rows * cols, weight.parts[1].numel()) == 0)
 
 
 @cache

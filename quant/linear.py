@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -62,6 +62,11 @@ def packed_types(isa: native.Isa) -> Mapping[str, float]:
     """Return the types that native kernels multiply with, and the bytes that a packed weight takes."""
     types = native.packed_types(isa)
     return types | {name: types[kind] for name, kind in NATIVE.items() if kind in types}
+
+
+def lent_types(names: Iterable[str], device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """Return those of the types that bitsandbytes multiplies with, and the bytes that a weight takes at most."""
+    return {name: bnb.NBYTES[name] for name in names if name in bnb.TYPES and bnb.serves(name, device, dtype)}
 
 
 class Linear:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,8 @@ from ..models.cache import Cache, CacheTypes, KVCache, NativeCache
 from ..models.checkpoint.base import Checkpoint
 from ..models.load import Placement, load_model, model_config
 from ..models.quantize_on_load import quantizing
-from ..quant.linear import packed_types
+from ..quant.linear import lent_types, packed_types
+from ..quant.load_types import BITSANDBYTES
 from .memory import MemoryPlan, plan_memory
 
 BLOCK_SIZE = native.SLOTS
@@ -116,6 +117,26 @@ class Backend:
         missing = f", no native kernels: {native.why_not()}" if not native.instruction_sets() else ""
         return f"{self.device.type} {str(self.dtype).removeprefix('torch.')} (torch, {cache} cache{missing})"
 
+    @property
+    def notes(self) -> list[str]:
+        """Say where weights are not kept in the bits that they were loaded in."""
+        kept = self._kept()
+        unpacked = [
+            name for name in self.checkpoint.dtype_counts() if name in BITSANDBYTES and name not in kept
+        ]
+        if not unpacked or not self.plan.hold:
+            return []
+        return [
+            f"there is no kernel for {' and '.join(unpacked)} on {self.device.type} in this type, neither ours nor "
+            f"bitsandbytes'; the weights are unpacked to {str(self.dtype).removeprefix('torch.')}"
+        ]
+
+    def _kept(self) -> Mapping[str, float]:
+        """Return the types that stay in their own bits, and the bytes of a weight."""
+        if self.isa is not None:
+            return packed_types(self.isa)
+        return lent_types(self.checkpoint.dtype_counts(), self.device, self.dtype)
+
     def _plan(self, num_ctx: int | None) -> MemoryPlan:
         return plan_memory(
             self.checkpoint,
@@ -125,7 +146,7 @@ class Backend:
             num_ctx,
             cache=self.cache_types,
             mapped=maps_files(self.device),
-            packed={} if self.isa is None else packed_types(self.isa),
+            packed=self._kept(),
         )
 
 

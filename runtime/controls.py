@@ -50,9 +50,15 @@ class StopText:
         self._matchers = [_Matcher(pattern) for pattern in stop]
         self._held = ""
 
-    def feed(self, token: int) -> str:
-        """Return the text that is certain now."""
-        return self._scan(self._stream.feed(token))
+    def feed(self, token: int, *, is_answer: bool = True) -> str:
+        """Return the text that is certain now; what is no answer neither stops the reply nor begins what does."""
+        text = self._stream.feed(token)
+        if is_answer or self.is_stopped:
+            return self._scan(text)
+        text, self._held = self._held + text, ""
+        for matcher in self._matchers:
+            matcher.matched = 0
+        return text
 
     def finish(self) -> str:
         """Return what is still held back: no stop string can be completed any more."""

@@ -68,6 +68,8 @@ class Scheduler:
         self.check_prompt(sequence.num_prompt)
         if sequence.id in self._by_id:
             raise InvalidRequest(f"a request with the id {sequence.id!r} is under way already", field="id")
+        # A thought that is closed before it begins may be closed by more tokens than there is room for.
+        del sequence.tokens[self.max_context :]
         self._by_id[sequence.id] = sequence
         self.waiting.append(sequence)
 
@@ -80,8 +82,7 @@ class Scheduler:
             self.running.remove(sequence)
         else:
             self.waiting.remove(sequence)
-        probed = sequence.thinking.num_probed if sequence.thinking is not None else 0
-        tokens, text, _ = self._tell(sequence, len(sequence.tokens) - probed)
+        tokens, text, _ = self._tell(sequence, len(sequence.tokens) - sequence.num_held(is_last=True))
         return self._finish(sequence, tokens, text, "cancelled")
 
     def end_thinking(self, request_id: str) -> bool:
@@ -162,16 +163,21 @@ class Scheduler:
             tokens += drawn.verdict.inject
             # A probe that is over leaves nothing new to compute: the last token gives its logits once more.
             sequence.num_computed -= sequence.num_computed == len(tokens)
-        held = sequence.thinking.num_held if sequence.thinking is not None else 0
-        told, text, finish = self._tell(sequence, len(tokens) - held)
+        is_full = len(tokens) >= self.max_context
+        told, text, finish = self._tell(sequence, len(tokens) - sequence.num_held(is_last=is_full))
         if not drawn.tokens:
             finish = "stop"
+        elif is_full and finish is None:  # what is left only looked ahead
+            finish = "length"
+            del tokens[sequence.num_told :]
+            sequence.num_computed = min(sequence.num_computed, len(tokens))
         self.pool.publish(sequence)
         return self._finish(sequence, told, text, finish) if finish else sequence.output(told, text)
 
     def _tell(self, sequence: Sequence, end: int) -> tuple[tuple[int, ...], str, FinishReason | None]:
         """Give out the tokens before `end`, up to where the sequence ends."""
         start = sequence.num_told
+        answer = sequence.answer_start
         text = ""
         finish: FinishReason | None = None
         while sequence.num_told < end and finish is None:
@@ -181,7 +187,7 @@ class Scheduler:
             if token in sequence.request.eos_ids:
                 finish = "stop"
             else:
-                text += sequence.text.feed(token)
+                text += sequence.text.feed(token, is_answer=sequence.num_told > answer)
                 finish = self._limit(sequence)
         if finish:
             del sequence.tokens[sequence.num_told :]

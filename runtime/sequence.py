@@ -85,8 +85,18 @@ class Sequence:
     @property
     def num_settled(self) -> int:
         """Return how many tokens are computed and will not be taken back."""
-        held = self.thinking.num_held if self.thinking is not None else 0
-        return min(self.num_computed, len(self.tokens) - held)
+        return min(self.num_computed, len(self.tokens) - self.num_held())
+
+    def num_held(self, *, is_last: bool = False) -> int:
+        """Return how many tokens may be taken back; is_last: or would be, if the sequence ended now."""
+        if self.thinking is None:
+            return 0
+        return self.thinking.num_probed if is_last else self.thinking.num_held
+
+    @property
+    def answer_start(self) -> int:
+        """Return the place in `tokens` from which they are answer, and no thought."""
+        return len(self.tokens) - self.thinking.num_answer if self.thinking is not None else 0
 
     @property
     def num_pending(self) -> int:

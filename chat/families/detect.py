@@ -55,9 +55,7 @@ def detect(
         family = next((one for one in FAMILIES if _is_spoken(one, token_id)), None)
         family = family or _BY_ARCHITECTURE.get(architecture)
     family = family or PLAIN
-    tags = (
-        (family.open_tag, family.close_tag) if family.can_think else _thought_tags(source, token_id)
-    )
+    tags = (family.open_tag, family.close_tag) if family.can_think else _thought_tags(source, token_id)
     if family.tool_open is None and "<tool_call>" in source:
         family = replace(family, tool_open=QWEN3.tool_open, tool_close=QWEN3.tool_close)
     if tags is None:

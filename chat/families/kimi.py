@@ -1,4 +1,4 @@
-"""Kimi: `<|im_middle|>` between role and text; the first ones that think do so in `◁think▷`, spelled letter by letter."""
+"""Kimi: roles end with `<|im_middle|>`; the first that think do so in `◁think▷`, spelled letter by letter."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from .answer import Answer
 from .boundary import SENTENCE
 from .marks import find_at_end
 from .plan import EndReason, ThinkingPlan, ThinkingReport
@@ -34,7 +35,6 @@ _PULL = 8.0  # nats that favour an end at a paragraph's end when the soft zone i
 _MOST_PULL = 700.0  # what exp() holds
 _BANNED_AFTER_WAIT = 8
 _LEAST_AFTER_WAIT = 8
-_SPACES_BEFORE_ANSWER = 8
 _LONGEST_TAG = 32  # tokens
 _WITHOUT_MESSAGE = ("soft", "eos", "tool", "exit")
 
@@ -81,9 +81,8 @@ class Automaton:
         self._ends_softly = False  # the first id of an end was chosen for being favoured
         self._text: list[bytes] = []  # the last tokens outside of thoughts
         self._half_open = False  # they may begin a tag
-        self._answered = False  # something of the answer shows
-        self._num_spaces = 0  # tokens of the answer before that
-        self._in_header = self._is_final = False
+        self._answer = Answer(plan.marks)
+        self._num_after = 0  # tokens since the last thought
         self._rounds = self._discarded = self._injected = self._probe_tokens = 0
         self._reason: EndReason | None = None
         self._seconds = self._began = 0.0
@@ -119,6 +118,11 @@ class Automaton:
         """How many tokens of thought there are so far."""
         return self._used + len(self._thought)
 
+    @property
+    def num_answer(self) -> int:
+        """How many of the last tokens are no thought, nor what ended one; some may still begin one."""
+        return self._num_after
+
     def stop(self) -> None:
         """End the thought at the next token: the user wants the answer now."""
         self._stop = self._phase is not Phase.ANSWER
@@ -145,11 +149,11 @@ class Automaton:
         """Mask what the phase forbids, in place.  # float32 [vocab]"""
         marks, banned = self.marks, set[int]()
         if self._phase is Phase.ANSWER:
-            if self._is_final or not (marks.interleaved and self._left() > marks.close_inside):
+            if self._answer.is_final or not (marks.interleaved and self._left() > marks.close_inside):
                 banned |= marks.single
-            if self._is_final:
+            if self._answer.is_final:
                 banned |= marks.header_begins
-            if not self._answered:
+            if not self._answer.shows:
                 banned |= self._eos_ids
         elif self.thinking and self._probe is None:
             if not marks.tool_ends:
@@ -210,8 +214,9 @@ class Automaton:
     def _take_text(self, token: int) -> Verdict | None:
         """Look for the tag that opens a thought: at the beginning, or anywhere in interleaved families."""
         piece = self._bytes(token)
+        self._num_after += 1
         if self._phase is Phase.ANSWER:
-            self._note_answer(token, piece)
+            self._answer.take(token, piece)
             if not self.marks.interleaved:
                 return None
         self._text = [*self._text[-_LONGEST_TAG:], piece]
@@ -227,20 +232,8 @@ class Automaton:
             self._begin()
             return self._cut("hard") if self._thought.zones.hard <= 0 else None
         if self._phase is Phase.OUTSIDE and piece.strip() and not self._half_open:
-            self._phase, self._answered = Phase.ANSWER, True
+            self._phase, self._answer = Phase.ANSWER, Answer(self.marks, shows=True)
         return None
-
-    def _note_answer(self, token: int, piece: bytes) -> None:
-        """See whether something of the answer shows: neither space nor a header does."""
-        marks = self.marks
-        if token in marks.header_begins:
-            self._in_header = True
-        elif token in marks.header_ends:
-            self._in_header = False
-        elif not self._in_header:
-            self._num_spaces += 1
-            shows = bool(piece.strip()) and token not in marks.hidden
-            self._answered |= shows or self._num_spaces >= _SPACES_BEFORE_ANSWER
 
     def _take_thought(self, token: int) -> Verdict | None:
         thought = self._thought
@@ -368,7 +361,7 @@ class Automaton:
         self._inject(forced[:inside])
         self._injected += len(forced) - inside + len(follow)
         self._finish(reason)
-        self._is_final = bool(marks.header_begins) and not follow
+        self._answer.is_final = bool(marks.header_begins) and not follow
         return Verdict(drop + refused, forced + follow)
 
     def _closing(self, reason: EndReason) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -388,7 +381,7 @@ class Automaton:
 
     def _begin(self) -> None:
         self._thought = self._new_thought()
-        self._phase, self._half_open, self._text = Phase.THOUGHT, False, []
+        self._phase, self._half_open, self._text, self._num_after = Phase.THOUGHT, False, [], 0
         self._began = self._clock()
 
     def _finish(self, reason: EndReason) -> None:
@@ -397,10 +390,11 @@ class Automaton:
         self._reason = reason
         self._thought = self._new_thought()
         self._phase = Phase.ANSWER
-        self._answered = self._stop = self._ends_softly = self._in_header = False
-        self._num_spaces = 0
+        self._answer = Answer(self.marks)
+        self._stop = self._ends_softly = False
 
     def _inject(self, tokens: tuple[int, ...]) -> None:
         """Put tokens into the thought that were not drawn."""
         self._thought.add(tokens)
+        self._thought.find([*self._ends, *self._tools])  # whether they end like the beginning of a tag
         self._injected += len(tokens)

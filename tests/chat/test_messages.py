@@ -118,7 +118,13 @@ def test_what_is_shown_however_it_is_cut(name: str) -> None:
 def test_a_parser_knows_when_it_is_within_a_thought() -> None:
     parser = MessageParser(HARMONY)
     states = []
-    for piece in ("<|channel|>analysis<|message|>", "so", "<|end|>", f"{_START}<|channel|>final<|message|>", "Yes"):
+    for piece in (
+        "<|channel|>analysis<|message|>",
+        "so",
+        "<|end|>",
+        f"{_START}<|channel|>final<|message|>",
+        "Yes",
+    ):
         parser.feed(piece)
         states.append(parser.thinking)
     assert states == [True, True, False, False, False]

@@ -19,7 +19,8 @@ FLOATS = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 # Rows that are no multiple of a panel's; columns of 32 only where the type's blocks allow them.
 SHAPES = [(1, 1024), (17, 256), (100, 768), (300, 512)]
 # What a product of 16-bit floats may be off by: bfloat16 rounds activations (and binary16 weights) to 8 bits.
-BOUNDS = {"f32": 1e-6, "f16": 0.004, "bf16": 0.004}
+# Levels of bitsandbytes' types are rounded to 7 bits.
+BOUNDS = {"f32": 1e-6, "f16": 0.004, "bf16": 0.004, "nf4": 0.015, "fp4": 0.015}
 
 needs_native = pytest.mark.skipif(not SETS, reason="no native kernels on this machine")
 each_set = pytest.mark.parametrize("isa", SETS, ids=lambda isa: isa.name)
@@ -31,6 +32,11 @@ def weights(name, rows, cols, seed=0):
     if name in FLOATS:
         generator = torch.Generator().manual_seed(seed)
         return QTensor((torch.randn(rows, cols, generator=generator).to(FLOATS[name]),), kind, (rows, cols))
+    if name in ("nf4", "fp4"):
+        generator = torch.Generator().manual_seed(seed)
+        codes = torch.randint(0, 256, (rows, cols // 2), dtype=torch.uint8, generator=generator)
+        scales = torch.rand(-(-rows * cols // 64), generator=generator) * 0.1
+        return QTensor((codes, scales), kind, (rows, cols))
     blocks = torch.from_numpy(gguf_files.random_blocks(name, rows * cols // kind.block, seed).copy())
     return from_bytes(blocks.view(torch.uint8).reshape(-1), kind, (rows, cols))
 
@@ -55,7 +61,7 @@ def rounded(name, x):
     if name in FLOATS:
         return x
     parts = []
-    for part in x.split(dtype(name).block, dim=1):
+    for part in x.split(max(32, dtype(name).block), dim=1):
         largest = part.abs().amax(1, keepdim=True)
         parts.append((part * (127 / largest)).round().nan_to_num() * largest / 127)
     return torch.cat(parts, 1)

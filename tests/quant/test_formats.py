@@ -11,7 +11,7 @@ from mull.errors import NotSupported
 from mull.quant.dtype import DTYPES, dtype, find_dequantizer
 from mull.quant.qtensor import dequantize, from_bytes
 
-BLOCK_TYPES = [d.name for d in DTYPES.values() if d.is_block]
+BLOCK_TYPES = [d.name for d in DTYPES.values() if d.is_block and d.ggml_id is not None]
 UNREADABLE = {"q8_1", "q8_k", "q1_0"}
 READABLE = [name for name in BLOCK_TYPES if name not in UNREADABLE]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

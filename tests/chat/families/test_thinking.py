@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,14 @@ from mull.chat.families.detect import detect
 from mull.chat.families.family import Family
 from mull.chat.families.harmony import HARMONY
 from mull.chat.families.kimi import KIMI_TRIANGLE
+from mull.chat.families.plain import PLAIN
 from mull.chat.message import Message
 from mull.chat.planner import Planner
 from mull.chat.request import ChatRequest
 from mull.chat.session import Prompt, Session
 from mull.chat.template import Template
 from mull.chat.thinking import think_options
+from mull.errors import InvalidRequest
 from mull.runtime.grammar.constraint import Constraint
 from mull.runtime.thinking.plan import ThinkingPlan
 
@@ -142,7 +146,9 @@ def test_a_thought_that_ends_by_itself(model: Model) -> None:
     made = model.run(text, prompt, think=100)
     assert (made.thought.strip(), made.answer) == ("so", "Yes.")
     assert model.text(made) == f"{text}<eos>"
-    assert (made.automaton.report().reason, made.automaton.num_thinking) == ("natural", 3)
+    assert made.automaton.report().reason == "natural"
+    # The line break of an opening tag that the model writes itself is thought, too.
+    assert made.automaton.num_thinking == 3 + model.opening(prompt).endswith("\n")
 
 
 @pytest.mark.parametrize("budget", [2, 3, 5, 40])
@@ -152,7 +158,7 @@ def test_a_thought_that_never_ends(model: Model, name: str, budget: int) -> None
     assert made.automaton.num_thinking == budget
     # A tag that is spelled is only known to be one when it is complete.
     assert made.answer == "Yes."
-    assert " bee" * 9 in made.thought or budget < 40
+    assert "bee bee bee" in made.thought or budget < 40
     assert FORCED.get(name, model.family.forced_close) in model.text(made)
 
 
@@ -173,8 +179,10 @@ def test_thinking_all_the_same_is_ended_at_once(model: Model) -> None:
 
 def test_no_answer_is_empty(model: Model) -> None:
     prompt, family = model.prompt("on"), model.family
-    surroundings = "".join(family.hidden[:1])
-    made = model.run(f"{model.opening(prompt)}so{family.close_tag}{family.answer_header}{surroundings}", prompt)
+    surroundings = "".join(text for text in family.hidden[:1] if model.words.token_id(text) is not None)
+    made = model.run(
+        f"{model.opening(prompt)}so{family.close_tag}{family.answer_header}{surroundings}", prompt
+    )
     assert made.answer.strip(" \n")
 
 
@@ -223,3 +231,115 @@ def test_an_end_that_is_favoured_is_written_whole(model: Model) -> None:
     made = reply(plan, family, words, spying)  # type: ignore[arg-type]
     assert made.automaton.report().reason in ("soft", "landing")
     assert made.answer == "Yes."
+
+
+# What only some families have.
+
+
+def harmony() -> Model:
+    return Model(None, HARMONY)
+
+
+def unopened(model: Model) -> Prompt:
+    return Prompt((0,), "", opened=False)
+
+
+def test_thoughts_that_come_in_several_messages_share_one_budget() -> None:
+    model = harmony()
+    once = "<|channel|>analysis<|message|>bee bee bee<|end|><|start|>assistant"
+    made = model.run(once * 9 + "<|channel|>final<|message|>Yes.", unopened(model), think=30)
+    assert made.automaton.num_thinking <= 30
+    # After the forced end there is one answer, and nothing but it.
+    text = model.text(made)
+    last = text.rindex("<|channel|>final<|message|>")
+    assert not {"<|start|>", "<|channel|>", "<|end|>"} & set(re.findall(r"<\|\w+\|>", text[last + 27 :]))
+    assert made.thought.startswith("bee bee beebee")
+
+
+def test_a_headed_answer_that_ends_before_it_begins_is_not_an_answer() -> None:
+    model = harmony()
+    made = model.run(f"<|channel|>analysis<|message|>so<|end|>{HARMONY.answer_header}", unopened(model))
+    assert made.answer
+
+
+def test_an_answer_in_a_format_follows_a_thought_at_once() -> None:
+    model = harmony()
+    request = ChatRequest((Message("user", "hi"),), format=Constraint("json", ""))
+    plan, _ = model.planner.plan(request, model.planner.options(request), 1000, opened=False)
+    assert plan is not None
+    draw = scripted(model.words, "<|channel|>analysis<|message|>so<|end|>{}")
+    made = reply(plan, HARMONY, model.words, draw)
+    assert model.text(made).endswith(f"so<|end|>{HARMONY.answer_header}{{}}<eos>")
+    assert (made.thought, made.answer, made.automaton.report().reason) == ("so", "{}", "natural")
+
+
+def test_thoughts_of_earlier_turns_are_dropped(shared_data: Path) -> None:
+    source = (shared_data / "templates" / "openai-gpt-oss-120b.jinja").read_text()
+    model = Model(source, detect(source, lambda text: None, "gpt-oss", Template(source).switch))
+    turns = (Message("user", "hi"), Message("assistant", "A", thinking="THOUGHT"), Message("user", "hi"))
+    assert "THOUGHT" not in model.session.prompt(ChatRequest(turns)).text
+
+
+@pytest.mark.parametrize(
+    ("level", "words"), [("low", "low"), ("minimal", "low"), ("max", "high"), ("on", "medium")]
+)
+def test_effort_is_a_line_of_the_system_message(shared_data: Path, level: str, words: str) -> None:
+    source = (shared_data / "templates" / "openai-gpt-oss-120b.jinja").read_text()
+    model = Model(source, detect(source, lambda text: None, "gpt-oss", Template(source).switch))
+    assert f"\nReasoning: {words}\n" in model.prompt(level).text
+
+
+@pytest.mark.parametrize(("budget", "told"), [(1, 512), (512, 512), (1000, 512), (5000, 4608)])
+def test_a_template_is_told_the_budget_in_steps_that_it_knows(
+    shared_data: Path, budget: int, told: int
+) -> None:
+    source = (shared_data / "templates" / "ByteDance-Seed-OSS.jinja").read_text()
+    model = Model(source, detect(source, lambda text: None, "seed_oss", Template(source).switch))
+    assert f"the thinking budget, which is {told}." in model.prompt(budget).text
+    assert "thinking budget, which is" not in model.prompt("on").text
+
+
+def test_reflections_on_the_budget_are_thought(shared_data: Path) -> None:
+    source = (shared_data / "templates" / "ByteDance-Seed-OSS.jinja").read_text()
+    model = Model(source, detect(source, lambda text: None, "seed_oss", Template(source).switch))
+    reflection = "<seed:cot_budget_reflect>I have used 2 tokens.</seed:cot_budget_reflect>"
+    prompt = model.prompt(512)
+    made = model.run(f"<seed:think>so{reflection}so</seed:think>Yes.", prompt, think=512)
+    assert (made.thought, made.answer) == (f"so{reflection}so", "Yes.")
+    assert model.family.message.endswith("</seed:cot_budget_reflect>")
+
+
+def test_tags_that_no_template_shows() -> None:
+    """Kimi's first thinking models have theirs in the vocabulary's letters only."""
+    model = Model(None, KIMI_TRIANGLE, spelled=True)
+    made = model.run_endless(unopened(model), think=12)
+    assert (made.automaton.num_thinking, made.answer) == (12, "Yes.")
+    assert "◁think▷" not in made.thought + made.answer
+
+
+def test_a_heading_instead_of_a_tag() -> None:
+    model = Model(None, APRIEL, spelled=True)
+    made = model.run("so\n[BEGIN FINAL RESPONSE]\nYes.\n[END FINAL RESPONSE]", Prompt((0,), "", opened=True))
+    assert (made.thought, made.answer) == ("so", "Yes.")
+
+
+def test_tags_and_the_line_breaks_after_them_as_one_token() -> None:
+    model = Model(None, replace(PLAIN, open_tag="<think>", close_tag="</think>"), spelled=True)
+    model.words = Bytes("<think>\n", "</think>\n\n")
+    model.planner = Planner(model.family, model.words, {})
+    marks = model.planner.marks
+    assert marks is not None
+    assert marks.close == (ord("\n"), model.words.token_id("</think>\n\n"))
+    for script in ("<think>\nso</think>\n\nYes.", "<think>\n" + "bee " * 30):
+        made = model.run(script, unopened(model), think=20)
+        assert made.automaton.num_thinking == (2 if "so" in script else 20)
+        assert made.answer.startswith("Yes." if "so" in script else "")
+        assert "think" not in made.thought + made.answer
+
+
+@pytest.mark.parametrize("name", ["think_message", "think_wait"])
+def test_words_that_would_end_a_thought_are_refused(name: str) -> None:
+    model = harmony()
+    with pytest.raises(InvalidRequest) as caught:
+        model.plan(unopened(model), **{name: "so <|end|>", "think_rounds": 1})
+    assert caught.value.field == name

@@ -205,3 +205,50 @@ def test_a_cancelled_thought_gives_out_what_it_had_but_no_probe():
     assert last is not None
     assert CLOSE not in [*told, *last.tokens]
     fakes.check(made)
+
+
+def test_a_stop_text_within_a_thought_ends_nothing():
+    """Stop texts are for answers: a thought that holds one goes on, and an answer follows it."""
+    script = ids_of("a bee.\n sea</think>") + ids_of("\n\n a bee sea.") + (EOS,)
+    made = engine(fakes.scripted({(4, 0): script}, VOCAB))
+    params = SamplingParams(temperature=0, stop=(" sea", "bee.\n", "</think>"))
+    made.submit(Request((4, 0), params, frozenset({EOS}), plan(200), id="r"))
+    outputs = fakes.drain(made)["r"]
+    assert fakes.text_of(outputs) == "a bee.\n sea</think>\n\n a bee"
+    assert outputs[-1].finish == "stop"
+
+
+def test_a_stop_text_may_not_begin_in_a_thought():
+    script = (*ids_of("a</think>d d"), EOS)
+    made = engine(fakes.scripted({(4, 0): script}, VOCAB))
+    params = SamplingParams(temperature=0, stop=(">d", "d d"))
+    made.submit(Request((4, 0), params, frozenset({EOS}), plan(200), id="r"))
+    outputs = fakes.drain(made)["r"]
+    assert (fakes.text_of(outputs), outputs[-1].finish) == ("a</think>", "stop")
+
+
+@pytest.mark.parametrize("length", [29, 30, 31])
+@pytest.mark.parametrize("budget", [0, 1])
+def test_a_forced_end_beyond_the_context_ends_the_reply(length, budget):
+    """A prompt that nearly fills the context, and a thought that must be closed at once."""
+    made = engine(fakes.hashed(VOCAB), num_blocks=8, max_context=32)
+    prompt = (*range(4, 12), *range(4, 12), *range(4, 12), *range(4, 12))[: length - 1]
+    made.submit(Request((*prompt, 0), SamplingParams(temperature=0), frozenset({EOS}), plan(budget), id="r"))
+    outputs = fakes.drain(made)["r"]
+    assert len(fakes.tokens_of(outputs)) <= 32 - length
+    assert outputs[-1].finish in ("length", "stop")
+    fakes.check(made)
+
+
+def test_a_look_ahead_beyond_the_context_is_not_taken():
+    def logits(prefix: tuple[int, ...]) -> torch.Tensor:
+        row = torch.zeros(VOCAB)
+        row[LETTERS[b"."] if len(prefix) % 9 == 8 else LETTERS[b" bee"]] = 9.0
+        return row
+
+    made = engine(logits, num_blocks=24, max_context=96)
+    thinking = plan(91, exit=0.9, loop=0, soft=0.0, answer_prefix=ids_of("1 1 1 1 1 1"))
+    made.submit(Request((4, 0), SamplingParams(temperature=0), frozenset({EOS}), thinking, id="r"))
+    outputs = fakes.drain(made)["r"]
+    assert outputs[-1].finish == "length"
+    fakes.check(made)

@@ -231,6 +231,22 @@ def test_ends_are_banned_right_after_wait():
     assert len(ids_of(after)) == 8
 
 
+@pytest.mark.parametrize("wait", ["\n bee", " sea<"])
+def test_a_refused_end_of_several_tokens_is_forgotten(wait):
+    """What is held is what may still be taken back: of the end nothing, of "Wait" what may begin another end."""
+    marks = replace(SPELLED, close=ids_of("\n</think>"))
+    words = ids_of(wait)
+    automaton = Automaton(
+        plan(90, marks=marks, minimum=60, rounds=2, waits=(words,)), token_bytes, frozenset({EOS})
+    )
+    for token in ids_of(" bee sea bee sea</think"):
+        assert automaton.take(token) is None
+    verdict = automaton.take(LETTERS[b">"])
+    assert verdict is not None
+    assert (verdict.drop, verdict.inject) == (3, words)
+    assert automaton.num_held == wait.endswith("<")
+
+
 def test_rounds_without_progress_are_the_last():
     made = run(
         plan(400, minimum=300, rounds=9, waits=(WAIT,)),

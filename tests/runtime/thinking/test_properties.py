@@ -88,6 +88,7 @@ def test_random_streams():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_very_many_random_streams():
     for seed in range(100_000):
         check(seed)
