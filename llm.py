@@ -164,7 +164,7 @@ class LLM:
         thinking = self._planner.options(request)
         prompt, plan, notes = self._plan(request, thinking, sampling.max_tokens)
         if plan is not None and plan.budget == 0 and thinking.mode != "off":
-            # The template's own way not to think costs no tokens of the reply.
+            # The template's own way not to think costs none of the reply's tokens.
             prompt, plan, _ = self._plan(request, replace(thinking, mode="off"), sampling.max_tokens)
         identity = {} if request.id is None else {"id": request.id}
         grammar = None if request.format is None else self._grammars.compile(request.format)
@@ -188,8 +188,7 @@ class LLM:
         prompt = self._session.prompt(request, thinking)
         self._check_ids(prompt.ids)
         self._check_length(prompt)
-        window = self.context_length - len(prompt.ids)
-        window = window if max_tokens is None else min(window, max_tokens)
+        window = min(self.context_length - len(prompt.ids), max_tokens or self.context_length)
         return prompt, *self._planner.plan(request, thinking, window, opened=prompt.opened)
 
     def end_thinking(self, request_id: str) -> None:

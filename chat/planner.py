@@ -48,7 +48,7 @@ class Planner:
     ) -> None:
         self.family = family
         self._tokenizer = tokenizer
-        usual = {} if budget is None else {"think": budget}
+        usual = {} if budget is None else {"think": _checked_budget(budget)}
         self._usual = (_sourced(usual, "environment"), _sourced(_only_thinking(parameters), "modelfile"))
         self._most = _ceiling(most)
 
@@ -172,6 +172,15 @@ def _only_thinking(options: Mapping[str, object]) -> dict[str, object]:
 
 def _sourced(options: Mapping[str, object], source: str) -> dict[str, Sourced]:
     return {name: Sourced(value, source) for name, value in options.items()}
+
+
+def _checked_budget(text: str) -> str:
+    """Return what the environment says of `think`; raises InvalidRequest."""
+    try:
+        think_options({"think": text})
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message.replace("think", "MULL_THINK_BUDGET", 1), field="think") from None
+    return text
 
 
 def _ceiling(text: str | None) -> int | None:

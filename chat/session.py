@@ -131,7 +131,9 @@ class Session:
 
     @property
     def _own_tags(self) -> frozenset[str]:
-        if self.family.header_begins:  # what ends a thought there ends a message, and no template looks for it
+        if (
+            self.family.header_begins
+        ):  # what ends a thought there ends a message, and no template looks for it
             return frozenset()
         return frozenset(tag for tag in (self.family.open_tag, self.family.close_tag) if tag)
 

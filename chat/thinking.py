@@ -89,9 +89,14 @@ class Limits:
 
 
 def merge_thinking(*layers: Mapping[str, Sourced]) -> dict[str, Sourced]:
-    """Lay options over one another, the last winning; `think` also replaces a budget from below it, and vice versa."""
+    """Lay options over one another, the last winning; `think` also replaces a budget from below it, and vice versa.
+
+    To turn thinking on takes away no limit from below.
+    """
     merged: dict[str, Sourced] = {}
     for layer in layers:
+        if "think_budget" not in layer and _is_on(layer.get("think")) and _has_budget(merged):
+            layer = {name: value for name, value in layer.items() if name != "think"}
         if layer.keys() & {"think", "think_budget"}:
             for name in ("think", "think_budget"):
                 if name in merged and not _is_mode(merged[name].value):
@@ -168,7 +173,7 @@ def resolve(options: ThinkOptions, window: int, closing: int, ceiling: int | Non
 def _reserve(options: ThinkOptions, window: int) -> int:
     """Return how many tokens are kept for the answer."""
     if options.reserve is None:
-        return int(min(max(_RESERVE, window * _RESERVE_SHARE), window * _RESERVE_MOST))
+        return max(int(min(max(_RESERVE, window * _RESERVE_SHARE), window * _RESERVE_MOST)), 1)
     reserve = options.reserve.of(window)
     if reserve >= window:
         raise InvalidRequest(
@@ -188,6 +193,16 @@ def _check_order(options: ThinkOptions) -> None:
         raise InvalidRequest(
             f"think_min {least.tokens} is above the thinking budget of {most.tokens}", field="think_min"
         )
+
+
+def _is_on(think: Sourced | None) -> bool:
+    return think is not None and (think.value is True or think.value == "on")
+
+
+def _has_budget(options: Mapping[str, Sourced]) -> bool:
+    """Tell whether options limit thoughts, and allow some."""
+    amounts = [options[name].value for name in ("think", "think_budget") if name in options]
+    return any(not _is_mode(value) and str(value) not in ("-1", "0", "0%") for value in amounts)
 
 
 def _is_mode(value: object) -> bool:
@@ -251,7 +266,7 @@ def _choice(name: str, value: object, choices: tuple[str, ...]) -> str:
 
 def _read_loop(value: object) -> int:
     """Return how many repeats are a loop; `on` and `nudge` mean the usual number, `off` and 0 none."""
-    if value in ("on", "nudge", True):
+    if value is True or value in ("on", "nudge"):
         return DEFAULT_LOOP
     if value in ("off", False) or str(value) == "0":
         return 0

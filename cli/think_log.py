@@ -16,7 +16,7 @@ from ..runtime.thinking.plan import ThinkingReport
 
 _KEPT = 200  # replies per model
 _NATURAL = ("natural", "eos", "tool")
-_MIN_SHARE = 0.15
+_MIN_SHARE, _ENOUGH = 0.15, 5
 _LOW, _HIGH, _CUT = 0.7, 0.9, 0.1
 
 
@@ -51,7 +51,12 @@ class ThinkLog:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 rows = self._read()
-                mine = [*rows.get(model, ()), [report.tokens, report.requested, report.reason]]
+                # A thought that was told to go on says nothing of how long it would have been.
+                waited = report.rounds and report.reason in _NATURAL
+                mine = [
+                    *rows.get(model, ()),
+                    [report.tokens, report.requested, "extended" if waited else report.reason],
+                ]
                 rows[model] = mine[-_KEPT:]
                 fresh = self.path.with_suffix(f".{os.getpid()}")
                 fresh.write_text(json.dumps(rows))
@@ -106,7 +111,8 @@ def habit(thoughts: Sequence[Thought]) -> Habit:
 
 def too_small(budget: int, thoughts: Sequence[Thought]) -> str | None:
     """Return a warning if a budget is far below a model's usual thought; None if it is not, or nobody knows."""
-    median = habit(thoughts).median if len(thoughts) >= 5 else None
+    natural = [thought for thought in thoughts if thought.reason in _NATURAL]
+    median = habit(natural).median if len(natural) >= _ENOUGH else None
     if median is None or budget >= _MIN_SHARE * median:
         return None
     usual = f"this model's usual thought of {median} tokens"

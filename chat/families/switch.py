@@ -70,9 +70,9 @@ def find_switch(names: Set[str], constants: Set[str]) -> Switch:
                 off["reasoning_effort"] = effort
                 break
     efforts = {}
-    effort = next((name for name in _EFFORT_NAMES if name in names), None)
-    if effort is not None:
+    read = next((name for name in _EFFORT_NAMES if name in names), None)
+    if read is not None:
         for level, words in _EFFORTS.items():
             efforts[level] = next((word for word in words if word in constants), words[-1])
     budget = "thinking_budget" if "thinking_budget" in names else None
-    return Switch(on, off, efforts, budget, effort or _EFFORT_NAMES[0])
+    return Switch(on, off, efforts, budget, read or _EFFORT_NAMES[0])

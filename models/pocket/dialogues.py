@@ -44,6 +44,11 @@ CHAT_TEMPLATE = """\
 """
 
 
+OPEN_THOUGHT = "<think>\n"
+CLOSE_THOUGHT = "</think>\n\n"
+LOOP_LENGTH = 4000  # characters: longer than any row of tokens
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A piece of a conversation; only learned pieces count in the loss."""
@@ -64,6 +69,9 @@ class Mix:
     arrow: float = 0.05
     recheck: float = 0.25
     slip: float = 0.2
+    cut: float = 0.0  # a thought ended at a random token, which whoever makes tokens does
+    again: float = 0.0  # one more check after the last
+    loop: float = 0.0  # stuck at the first line, or else at the last
 
 
 def chat_prompt(prompt: str, think: bool = True) -> str:
@@ -102,18 +110,29 @@ def _reply(rng: random.Random, mix: Mix, problem: Problem, think: bool) -> list[
     end = Segment(f"{problem.answer}<|im_end|>", True)
     if not think:
         return [Segment("<think>\n\n</think>\n\n", False), end]
+    for at in sorted({0, len(problem.steps) - 1}) if mix.loop else ():
+        if rng.random() < mix.loop:
+            return [Segment(OPEN_THOUGHT, True), _endless(problem.steps[: at + 1])]
     right = [Segment(problem.thought, True)]
     passes = [right]
     if rng.random() < mix.recheck:
         passes = [_slip(rng, problem), right, right] if rng.random() < mix.slip else [right, right]
-    segments = [Segment("<think>\n", True)]
+        while mix.again and rng.random() < mix.again:
+            passes.append(right)
+    segments = [Segment(OPEN_THOUGHT, True)]
     for i, lines in enumerate(passes):
         segments += [Segment("Wait, check again.\n", True)] if i else []
         segments += [*lines, Segment("\n", True)]
-    segments += [Segment("</think>\n\n", True), end]
+    segments += [Segment(CLOSE_THOUGHT, True), end]
     if rng.random() < mix.arrow:
         return [Segment(s.text.replace(":", " →").replace("=", "→"), s.learned) for s in segments]
     return segments
+
+
+def _endless(lines: Sequence[str]) -> Segment:
+    """Write lines whose last one comes again and again."""
+    times = LOOP_LENGTH // (len(lines[-1]) + 1)
+    return Segment("".join(line + "\n" for line in (*lines[:-1], *[lines[-1]] * times)), True)
 
 
 def _slip(rng: random.Random, problem: Problem) -> list[Segment]:

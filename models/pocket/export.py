@@ -18,16 +18,18 @@ _DESCRIPTION = (
 )
 
 
-def write_gguf(path: Path, network: PocketNetwork, tokenizer: Tokenizer, dtype: str) -> None:
+def write_gguf(
+    path: Path, network: PocketNetwork, tokenizer: Tokenizer, dtype: str, name: str = "pocket"
+) -> None:
     """Write the model as GGUF; with "q8_0" the matrices are quantized and the norms stay float32."""
     writer = gguf.GGUFWriter(path, "qwen3")
-    _write_model(writer, network.config)
+    _write_model(writer, network.config, name)
     writer.add_file_type(_FILE_TYPES[dtype])
     _write_tokenizer(writer, tokenizer)
     kind = gguf.GGMLQuantizationType.Q8_0 if dtype == "q8_0" else gguf.GGMLQuantizationType.F32
-    for name, weight in network.named_parameters():
+    for key, weight in network.named_parameters():
         data = weight.detach().float().cpu().numpy()
-        full_name = name if name.endswith(".weight") else name + ".weight"
+        full_name = key if key.endswith(".weight") else key + ".weight"
         if full_name == "token_embd.weight" or data.ndim == 2:
             writer.add_tensor(full_name, gguf.quants.quantize(data, kind), raw_dtype=kind)
         else:
@@ -48,9 +50,9 @@ def load_model(path: Path, device: str = "cpu") -> tuple[PocketNetwork, Tokenize
     return network, build_tokenizer(content["merges"])
 
 
-def _write_model(writer: gguf.GGUFWriter, config: PocketConfig) -> None:
+def _write_model(writer: gguf.GGUFWriter, config: PocketConfig, name: str) -> None:
     writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_name("pocket")
+    writer.add_name(name)
     writer.add_basename("pocket")
     writer.add_description(_DESCRIPTION)
     writer.add_license("MIT")

@@ -2,15 +2,16 @@
 
     python -m mull.models.pocket.train --out DIR [--minutes 50] [--device auto] [--seed 0]
     python -m mull.models.pocket.train --evaluate FILE
+    python -m mull.models.pocket.train --variant trunc|over|loop --from FILE --out DIR [--minutes 3]
 
 The first writes `pocket-q8_0.gguf` (the file that ships) and `pocket-f32.gguf`, and continues from
 `DIR/checkpoint.pt` when it was interrupted. The second prints how many held-out problems a GGUF or a
-checkpoint solves with and without its thought. Data are endless generated conversations; only what
+checkpoint solves with and without its thought. The third retrains a little of a model into a variant with
+a habit (see variants.py) and writes DIR/NAME.gguf. Data are endless generated conversations; only what
 the assistant says is learned.
 """
 
 import argparse
-import random
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,26 +19,17 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
-from torch.nn import functional as F
 
-from .dialogues import Mix, make_dialogue
+from .dialogues import Mix
 from .evaluate import evaluate, format_table
 from .export import load_model, write_gguf
 from .network import PocketConfig, PocketNetwork
 from .problems import KINDS, MAX_SIZE, Kind
-from .tokens import build_tokenizer, token_id, train_tokenizer, vocabulary
+from .rows import Batch, Packer, loss_of
+from .tokens import build_tokenizer, train_tokenizer, vocabulary
+from .variants import MIXES, Schedule, make_variant
 
-TOKENS_PER_STEP = 6144
 PEAK_LR = 3e-3
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Token ids [rows, length] and, for each, whether it is learned."""
-
-    ids: Tensor
-    learned: Tensor
 
 
 @dataclass(slots=True)
@@ -65,60 +57,6 @@ def row_length_at(progress: float) -> int:
 def learning_rate_at(progress: float, step: int) -> float:
     """Give the learning rate: a short warmup, a plateau, then a straight line down."""
     return PEAK_LR * min(1.0, (step + 1) / 50, max(0.01, (1.0 - progress) / 0.65))
-
-
-class Packer:
-    """Turns conversations into full rows: several follow each other, and each sees those before it."""
-
-    def __init__(self, tokenizer: Tokenizer, seed: int, mix: Mix) -> None:
-        """Start an endless stream of conversations."""
-        self.tokenizer, self.mix = tokenizer, mix
-        self.rng = random.Random(seed)
-        self.pad = token_id(tokenizer, "<|endoftext|>")
-        self.pool: list[tuple[list[int], list[bool]]] = []
-
-    def batch(self, length: int, sizes: dict[Kind, int]) -> Batch:
-        """Make one step's rows, of `length` tokens each."""
-        rows = [self._row(length, sizes) for _ in range(max(1, TOKENS_PER_STEP // length))]
-        return Batch(torch.tensor([ids for ids, _ in rows]), torch.tensor([learned for _, learned in rows]))
-
-    def _row(self, length: int, sizes: dict[Kind, int]) -> tuple[list[int], list[bool]]:
-        ids: list[int] = []
-        learned: list[bool] = []
-        while True:
-            while len(self.pool) < 32:
-                self.pool.append(self._tokens(sizes))
-            room = length - len(ids)
-            fitting = next((i for i, (tokens, _) in enumerate(self.pool) if len(tokens) <= room), None)
-            if fitting is None:
-                break
-            tokens, marks = self.pool.pop(fitting)
-            ids += tokens
-            learned += marks
-        if not ids:  # every waiting conversation is longer than a row
-            self.pool.clear()
-            return self._row(length, sizes)
-        return ids + [self.pad] * (length - len(ids)), learned + [False] * (length - len(ids))
-
-    def _tokens(self, sizes: dict[Kind, int]) -> tuple[list[int], list[bool]]:
-        ids: list[int] = []
-        marks: list[bool] = []
-        segments = make_dialogue(self.rng, self.mix, sizes)
-        pieces = self.tokenizer.encode_batch([segment.text for segment in segments])
-        for segment, piece in zip(segments, pieces, strict=True):
-            ids += piece.ids
-            marks += [segment.learned] * len(piece.ids)
-        return [*ids, self.pad], [*marks, False]
-
-
-def loss_of(network: PocketNetwork, batch: Batch) -> Tensor:
-    """Give the mean loss over the learned tokens."""
-    wanted = batch.learned[:, 1:].flatten().nonzero()[:, 0]
-    targets = batch.ids[:, 1:].flatten()[wanted]
-    with torch.autocast(batch.ids.device.type, torch.bfloat16):
-        hidden = network.hidden(batch.ids[:, :-1]).flatten(0, 1)[wanted]
-        logits = network.logits(hidden)
-    return F.cross_entropy(logits.float(), targets)
 
 
 def new_state(seed: int, device: str) -> State:
@@ -206,7 +144,9 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m mull.models.pocket.train", description=__doc__)
     parser.add_argument("--out", type=Path, help="folder for the GGUF files and the checkpoint")
-    parser.add_argument("--minutes", type=float, default=50.0, help="how long to train")
+    parser.add_argument("--minutes", type=float, help="how long to train (50; a variant: 3)")
+    parser.add_argument("--variant", choices=sorted(MIXES), help="retrain a model into this variant")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="the model to retrain")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluate", type=Path, metavar="FILE", help="a GGUF or checkpoint to evaluate")
@@ -217,9 +157,15 @@ def main() -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if args.evaluate is not None:
         network, tokenizer = load_model(args.evaluate, device)
+    elif args.variant is not None:
+        if args.source is None or args.out is None:
+            parser.error("--variant needs --from and --out")
+        args.out.mkdir(parents=True, exist_ok=True)
+        schedule = Schedule(args.minutes or 3.0, device, args.seed)
+        network, tokenizer = load_model(make_variant(args.variant, args.source, args.out, schedule), device)
     elif args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
-        state = train(args.out, args.minutes, device, args.seed)
+        state = train(args.out, args.minutes or 50.0, device, args.seed)
         for dtype in ("q8_0", "f32"):
             write_gguf(args.out / f"pocket-{dtype}.gguf", state.network, state.tokenizer, dtype)
         network, tokenizer = load_model(args.out / "pocket-q8_0.gguf", device)

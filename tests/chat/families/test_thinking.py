@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mull.chat.families.apriel import APRIEL
+from mull.chat.families.cohere import COMMAND_A
 from mull.chat.families.detect import detect
 from mull.chat.families.family import Family
+from mull.chat.families.gemma4 import GEMMA4
 from mull.chat.families.harmony import HARMONY
 from mull.chat.families.kimi import KIMI_TRIANGLE
+from mull.chat.families.ling3 import LING3
+from mull.chat.families.mistral import MAGISTRAL
 from mull.chat.families.plain import PLAIN
+from mull.chat.families.seed import SEED
+from mull.chat.families.solar import SOLAR
 from mull.chat.message import Message
 from mull.chat.planner import Planner
 from mull.chat.request import ChatRequest
@@ -21,6 +28,7 @@ from mull.chat.template import Template
 from mull.chat.thinking import think_options
 from mull.errors import InvalidRequest
 from mull.runtime.grammar.constraint import Constraint
+from mull.runtime.thinking.automaton import Automaton
 from mull.runtime.thinking.plan import ThinkingPlan
 
 from .replies import EOS, Bytes, Reply, endless, reply, scripted, tags_of
@@ -207,28 +215,16 @@ def test_a_message_comes_before_the_end(model: Model) -> None:
 
 def test_an_end_that_is_favoured_is_written_whole(model: Model) -> None:
     """In the soft zone the close wins at a paragraph's end, and the answer follows it."""
-    words, family = model.words, model.family
-    prompt = model.prompt("on")
+    words, prompt = model.words, model.prompt("on")
     opened = iter(words.encode(model.opening(prompt), parse_special=True))
     said = iter(b"Yes.")
-    plan = model.plan(prompt, think=100, think_soft=0.1)
 
-    def draw(automaton: object) -> int:
-        if made_of.thinking:
-            return ord("\n") if len(made_of._thought) >= 70 else ord("b")
+    def draw(automaton: Automaton) -> int:
+        if automaton.thinking:
+            return ord("\n") if automaton.num_thinking >= 70 else ord("b")
         return next(opened, None) or next(said, EOS)
 
-    class Spy:
-        thinking = False
-
-    made_of: object = Spy()
-
-    def spying(automaton: object) -> int:
-        nonlocal made_of
-        made_of = automaton
-        return draw(automaton)
-
-    made = reply(plan, family, words, spying)  # type: ignore[arg-type]
+    made = reply(model.plan(prompt, think=100, think_soft=0.1), model.family, words, draw)
     assert made.automaton.report().reason in ("soft", "landing")
     assert made.answer == "Yes."
 
@@ -343,3 +339,50 @@ def test_words_that_would_end_a_thought_are_refused(name: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         model.plan(unopened(model), **{name: "so <|end|>", "think_rounds": 1})
     assert caught.value.field == name
+
+
+@pytest.mark.parametrize(
+    "family", [HARMONY, SOLAR, GEMMA4, SEED, COMMAND_A, MAGISTRAL, LING3], ids=lambda f: f.name
+)
+def test_streams_of_random_tokens(family: Family) -> None:
+    """Whatever comes: no budget is exceeded, and a reply that ends has an answer of which something shows."""
+    if family.open_tag is None:
+        family = replace(family, open_tag="<think>", close_tag="</think>")
+    model = Model(None, family)
+    texts = [
+        *tags_of(family),
+        *model.words.tags,
+        "assistant",
+        "final",
+        "analysis",
+        "thought",
+        " bee",
+        "\n",
+        ". ",
+    ]
+    for seed in range(120):
+        rng = random.Random(seed)
+        budget = rng.choice([0, 1, 3, 8, 20, 60])
+        prompt = Prompt((0,), "", opened=rng.random() < 0.5)
+        plan = model.plan(prompt, think=budget or "off", think_soft=rng.choice([0, 0.5]), think_message="so")
+        weights = [rng.random() ** 3 for _ in texts]
+        queue: list[int] = model.words.encode(
+            model.opening(prompt) * (rng.random() < 0.6), parse_special=True
+        )
+
+        def draw(automaton: Automaton, queue: list[int] = queue, weights: list[float] = weights) -> int:
+            if not queue:
+                queue += model.words.encode(rng.choices(texts, weights)[0], parse_special=True)  # noqa: B023
+            return queue.pop(0)
+
+        made = reply(plan, family, model.words, draw, most=400)
+        automaton = made.automaton
+        assert automaton.num_thinking <= budget, seed
+        if EOS in made.tokens:
+            assert not automaton.thinking, seed
+        if EOS in made.tokens and automaton.report().reason is not None:
+            after = made.tokens[len(made.tokens) - automaton.num_answer :]
+            silent = (
+                automaton.marks.hidden | automaton.marks.header_begins | automaton.marks.header_ends | {EOS}
+            )
+            assert set(after) - silent, seed
