@@ -14,7 +14,7 @@ from ..errors import CheckpointError, CorruptFile, InvalidRequest, MullError
 from ..quant.dtype import find_dequantizer, find_quantizer
 from ..quant.mixture import Choice, MixtureOptions, choose_types
 from .checkpoint.gguf_values import Typed, Value, ValueType, Verbatim, typed_like
-from .checkpoint.gguf_writer import NewTensor, gguf_paths, write_gguf
+from .checkpoint.gguf_writer import NewTensor, gguf_nbytes, gguf_paths, write_gguf
 from .quantize_source import Source, SourceTensor
 
 if TYPE_CHECKING:
@@ -192,6 +192,16 @@ def target_paths(plan: Plan, output: Output) -> list[Path]:
     """Return the files that `run_plan` would write."""
     return gguf_paths(
         output.path,
+        _new_tensors(plan, output, None, _Course(0, None)),
+        split_max_size=output.split_max_size,
+        split_max_tensors=output.split_max_tensors,
+    )
+
+
+def target_nbytes(plan: Plan, output: Output) -> int:
+    """Return the bytes of all files that `run_plan` would write."""
+    return gguf_nbytes(
+        plan.metadata,
         _new_tensors(plan, output, None, _Course(0, None)),
         split_max_size=output.split_max_size,
         split_max_tensors=output.split_max_tensors,

@@ -130,6 +130,15 @@ def choose_types(tensors: Sequence[Stored], facts: ModelFacts, options: MixtureO
     return choices
 
 
+def undecided(tensors: Sequence[Stored], facts: ModelFacts, options: MixtureOptions) -> list[str]:
+    """Return the matrices whose types nothing in the options names, in llama.cpp's order."""
+    by_name = {tensor.name: tensor for tensor in tensors}
+    names = in_order(list(by_name))
+    tied = not any(map(is_head, names))
+    free = [name for name in names if _may_change(by_name[name], facts, options)]
+    return [name for name in free if _asked(by_name[name], options, tied=tied) is None]
+
+
 def fitting(kind: DType, row: int) -> DType:
     """Return the type, or the nearest one that divides rows of so many weights."""
     if row % kind.block == 0:

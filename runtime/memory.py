@@ -94,6 +94,15 @@ def plan_memory(
     )
 
 
+def weights_room(config: ModelConfig, memory: int, num_ctx: int, cache: CacheTypes) -> int:
+    """Return the bytes that weights may take so that `plan_memory` holds them in so much free memory.
+
+    num_ctx: the context that must fit beside them.
+    """
+    per_token = CacheSpec(config.num_layers, config.num_kv_heads, config.head_dim).token_bytes(cache)
+    return max(0, min(int(memory * WEIGHTS_SHARE), memory - RESERVE - num_ctx * per_token))
+
+
 def plan_scores(config: ModelConfig, rows: int, context: int, free: int) -> int:
     """Return the bytes of all scores of `rows` tokens, as plain attention keeps them; raises OutOfMemory."""
     nbytes = 4 * config.num_heads * rows * context

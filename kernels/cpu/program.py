@@ -115,7 +115,7 @@ class Recorder:
         self._add(_Code.ANGLES, to.buffer, len(frequencies), self._at(frequencies), f=(factor,))
 
     def narrow(self, x: Place, layer: int) -> None:
-        """Go on, once `layer` has attended, with the rows that logits are wanted of: those of x and of what it found."""
+        """Go on, once `layer` has attended, with the rows that logits are wanted of, in x and in what it found."""
         self._narrowed = x, layer
 
     def norm(self, source: Place, to: Place, weight: Tensor, eps: float) -> None:

@@ -79,7 +79,7 @@ class Checkpoint(ABC):
 
     def trim(self) -> None:
         """Let go of what only loading needs in memory; what is asked for again is read again."""
-        return None
+        return
 
     @abstractmethod
     def close(self) -> None:

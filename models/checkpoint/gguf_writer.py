@@ -136,6 +136,18 @@ def gguf_paths(
     return part_paths(path, len(_divide(tensors, split_max_size, split_max_tensors)))
 
 
+def gguf_nbytes(
+    metadata: Mapping[str, Value],
+    tensors: Sequence[NewTensor],
+    *,
+    split_max_size: int | None = None,
+    split_max_tensors: int | None = None,
+) -> int:
+    """Return the bytes of all files that `write_gguf` would write, headers and padding included."""
+    parts = _parts(metadata, _divide(tensors, split_max_size, split_max_tensors))
+    return sum(part.nbytes for part in parts)
+
+
 def part_paths(path: Path, count: int) -> list[Path]:
     """Return the names of a model's files, as llama.cpp names the parts of one that is split."""
     if count == 1:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from ...errors import TokenizerError
+from ...models.checkpoint.library import LibraryErrors
 from ...models.checkpoint.pretokenizers import PreTokenizer
 from ...models.checkpoint.token_types import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, byte_value
 from .vocabulary import Vocabulary
@@ -29,23 +32,17 @@ class Spacing:
     charsmap: bytes = b""
 
 
-def byte_level(vocabulary: Vocabulary, merges: Iterable[str], rules: PreTokenizer) -> Tokenizer:
+def byte_level(vocabulary: Vocabulary, merges: Sequence[str], rules: PreTokenizer) -> Tokenizer:
     """Build byte-level BPE; merges are lines of two tokens, in the order of their rank."""
-    ids, texts = vocabulary.ids, vocabulary.texts
-    pairs = [
-        (texts[i], texts[j])  # the vocabulary's own strings: a second set takes tens of megabytes
-        for left, _, right in (line.partition(" ") for line in merges)
-        if (i := ids.get(left)) is not None and (j := ids.get(right)) is not None and left + right in ids
-    ]
+    ids = vocabulary.ids
     splits: list[pre_tokenizers.PreTokenizer] = [
         pre_tokenizers.Split(Regex(regex), "isolated") for regex in rules.regexes
     ]
+    model = _merging(ids, merges, byte_fallback=rules.raw, ignore_merges=rules.whole_words)
+    normalizer: normalizers.Normalizer | None = None
     if rules.raw:
-        model = models.BPE(ids, pairs, byte_fallback=True, ignore_merges=rules.whole_words)
-        normalizer: normalizers.Normalizer | None = normalizers.Replace(" ", "▁")
+        normalizer = normalizers.Replace(" ", "▁")
     else:
-        model = models.BPE(ids, pairs, ignore_merges=rules.whole_words)
-        normalizer = None
         splits.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
     backend = _assemble(model, normalizer, pre_tokenizers.Sequence(splits))
     if rules.whole_newlines:
@@ -53,6 +50,28 @@ def byte_level(vocabulary: Vocabulary, merges: Iterable[str], rules: PreTokenize
         runs = [text for text in ids if text and not text.strip("\n")]
         backend.add_tokens([AddedToken(text, normalized=False, special=False) for text in runs])
     return backend
+
+
+def _merging(
+    ids: dict[str, int], merges: Sequence[str], *, byte_fallback: bool, ignore_merges: bool
+) -> models.BPE:
+    """Build BPE of the merges whose two tokens, and the one that they make, are in the vocabulary."""
+
+    def build(pairs: list[Merge]) -> models.BPE:
+        return models.BPE(ids, pairs, byte_fallback=byte_fallback, ignore_merges=ignore_merges)
+
+    halves = map(str.partition, merges, repeat(" "))
+    try:
+        # Nearly always they all are, and looking takes longer than building. The library refuses others.
+        with LibraryErrors():
+            return build([(left, right) for left, _, right in halves])
+    except TokenizerError:
+        halves = map(str.partition, merges, repeat(" "))
+        return build([
+            (left, right)
+            for left, _, right in halves
+            if left in ids and right in ids and left + right in ids
+        ])  # fmt: skip
 
 
 def sentencepiece(vocabulary: Vocabulary, scores: Sequence[float], spacing: Spacing) -> Tokenizer:

@@ -77,6 +77,30 @@ def test_gguf_logits_equal_transformers(name, isa, tmp_path):
         torch.testing.assert_close(run(path, ids, chunks, length, isa), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("isa", instruction_sets(), ids=lambda isa: isa.name)
+@pytest.mark.parametrize("name", tiny.TINY)
+def test_only_some_logits_are_wanted(name, isa, tmp_path):
+    tiny.save(name, tmp_path)
+    length = LENGTHS.get(name, 40)
+    ids, others = prompt(length), prompt(length)[::-1]
+    with open_checkpoint(tmp_path) as checkpoint:
+        model = load_model(checkpoint, Placement(DEVICE, torch.float32, isa=isa), length)
+        cache = NativeCache(model.cache_spec(), 64, CacheTypes("f32", "f32"), isa)
+    blocks, more = range(12), range(20, 32)
+    with torch.inference_mode():
+        assert len(model.step([Span(ids[:9], 0, blocks, 0)], cache)) == 0
+        spans = [
+            Span(ids[9:], 9, blocks, 3),
+            Span(others[:11], 0, more, 0),
+            Span(ids[:7], 0, range(40, 52), 1),
+        ]
+        some = model.step(spans, cache)
+        last = model.step([Span(others[11:], 11, more, 2)], cache)
+    expected = run(tmp_path, ids, [length], length, isa)
+    torch.testing.assert_close(some, torch.cat((expected[-3:], expected[6:7])), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(last, run(tmp_path, others, [length], length, isa)[-2:], atol=1e-4, rtol=1e-4)
+
+
 def test_short_contexts_take_longropes_short_factors(tmp_path):
     model = tiny.save("phi3-longrope", tmp_path)
     ids = prompt(40)

@@ -133,7 +133,7 @@ def test_an_unknown_kind_of_layer_is_refused():
 
 
 @pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "fp8"])
+@pytest.mark.parametrize("method", ["gptq", "awq", "fp8"])
 def test_weights_packed_by_other_tools_are_refused_by_the_methods_name(method, nested):
     packed: dict[str, Any] = {"quantization_config": {"quant_method": method, "bits": 4}}
     config = {**SIZES, **({"text_config": packed} if nested else packed)}
