@@ -83,7 +83,9 @@ def xtc(candidates: Candidates, threshold: float, min_keep: int = 0) -> Candidat
     Excludes top choices (github.com/oobabooga/text-generation-webui/pull/6335). Whether it happens at all for a
     token is a throw of dice, and not this function's.
     """
-    likely = np.flatnonzero(softmax(candidates) >= threshold)
+    probs = softmax(candidates)
+    # At a threshold of 0 a banned token would be the least likely of all, and the only one left.
+    likely = np.flatnonzero((probs >= threshold) & (probs > 0))
     if len(likely) < 2 or len(candidates.logits) - len(likely) + 1 < min_keep:
         return candidates
     logits = candidates.logits[likely]
