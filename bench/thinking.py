@@ -14,6 +14,7 @@ The problems are synthetic and the model tiny: what is lost or won here need not
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import statistics
@@ -35,8 +36,9 @@ from mull.models.pocket.problems import Problem, grade
 BUDGETS = (8, 16, 24, 32, 48, 64, 96, 128, 256)
 AT_ONCE = 32
 MOST = 600  # tokens of a reply
-ANSWER = 40  # tokens that the longest answer takes
-MESSAGE = "\nWait, no time."
+ANSWER = 40  # tokens, at most
+MESSAGE = "\nTime is up."
+ONE_BY_ONE = 300  # problems of the arm that cannot be answered side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,19 +152,21 @@ def solve_plainly(llm: LLM, problems: Sequence[Problem], options: Mapping[str, o
 
 
 def solve_by_truncation(llm: LLM, problems: Sequence[Problem], budget: int) -> list[Answered]:
-    """Cut the whole reply off where a limit on its tokens would have: what max_tokens does elsewhere."""
-    whole = solve_plainly(llm, problems, {})
+    """Cut the whole reply off where a limit on its tokens would have, as max_tokens does elsewhere.
+
+    The limit is the budget and what the answer takes: a longer thought leaves no answer.
+    """
     cut = []
-    for problem, found in zip(problems, whole, strict=True):
-        prompt = len(llm.tokenizer.encode(problem.prompt)) + 8
-        length = found.forwarded - prompt
-        if length <= budget + ANSWER:
-            cut.append(found)
-        else:
-            cut.append(
-                Answered(False, "", min(found.thinking, budget), prompt + budget, "hard", False, False)
-            )
+    for found in _whole_replies(llm, tuple(problems)):
+        over = found.thinking - budget
+        left_out = Answered(False, "", budget, found.forwarded - over, "hard", False, False)
+        cut.append(left_out if over > 0 else found)
     return cut
+
+
+@functools.cache
+def _whole_replies(llm: LLM, problems: tuple[Problem, ...]) -> list[Answered]:
+    return solve_plainly(llm, problems, {"think_loop": "off"})
 
 
 def solve_by_vote(llm: LLM, problems: Sequence[Problem], count: int) -> list[Answered]:
@@ -193,9 +197,10 @@ def solve_by_vote(llm: LLM, problems: Sequence[Problem], count: int) -> list[Ans
 
 def solve_by_restarting(llm: LLM, problems: Sequence[Problem], budget: int) -> list[Answered]:
     """The loop of a well-known tutorial: whenever a thought ends, a new request with "Wait" put after it, until the
-    budget is used up; then one more for the answer. Everything before is computed again each time."""
+    budget is used up; then one more for the answer. Everything before is computed again each time. Each problem waits
+    for the one before it, so only some of them are taken."""
     found = []
-    for seed, problem in enumerate(problems):
+    for seed, problem in enumerate(problems[:: max(1, len(problems) // ONE_BY_ONE)]):
         opening = f"<|im_start|>user\n{problem.prompt}<|im_end|>\n<|im_start|>assistant\n<think>\n"
         thought, used, forwarded = "", 0, 0
         while used < budget:
@@ -374,7 +379,8 @@ def main() -> None:
                 found, seconds = measure(llm, arm, budget, problems)
                 if arm.name == "cut":
                     base[budget] = [one.right for one in found]
-                against = base.get(budget) if arm.budgeted and arm.name != "cut" else None
+                comparable = arm.budgeted and arm.name != "cut" and len(found) == len(problems)
+                against = base.get(budget) if comparable else None
                 points.append(point(arm, budget, found, seconds, against))
                 print(table(points[-1:]).splitlines()[-1], flush=True)
     print("\n" + table(points))

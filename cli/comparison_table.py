@@ -24,9 +24,18 @@ def print_table(report: Report) -> None:
     from rich.console import Console
 
     console = Console(markup=False, highlight=False, emoji=False)
-    for table in (_models(report), _divergence(report), _tensors(report)):
+    for table in (_models(report), _divergence(report), _tensors(report.errors)):
         if table is not None:
             console.print(table)
+
+
+def print_tensors(errors: list[WeightError]) -> None:
+    """Print only the tensors that differ most."""
+    from rich.console import Console
+
+    table = _tensors(errors)
+    if table is not None:
+        Console(markup=False, highlight=False, emoji=False).print(table)
 
 
 def as_dict(report: Report) -> dict[str, object]:
@@ -86,10 +95,10 @@ def _divergence(report: Report) -> Table:
     return table
 
 
-def _tensors(report: Report) -> Table | None:
-    if report.errors is None:
+def _tensors(errors: list[WeightError] | None) -> Table | None:
+    if errors is None:
         return None
-    worst = [error for error in _sorted(report.errors)[:_WORST] if error.error > 0]
+    worst = [error for error in _sorted(errors)[:_WORST] if error.error > 0]
     if not worst:
         return None
     table = _new("tensors that differ most", "type", "RMSE")

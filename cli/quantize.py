@@ -15,9 +15,10 @@ from ..quant.load_types import BITSANDBYTES
 from .options import check_threads, with_groups
 from .quantize_flags import FileFlags, MixtureFlags
 from .quantize_folder import check_flags, write_folder
+from .quantize_goals import GoalFlags, TextFlags
 from .quantize_run import Run
 from .quantize_source import Opened, open_source
-from .quantize_tables import plan_json, plan_lines, type_entries, type_lines
+from .quantize_tables import plan_lines, type_entries, type_lines
 from .terminal import Terminal
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _IN_NAME = re.compile(r"[-._]((?:I?Q|TQ|MXFP|B?F)[0-9][0-9A-Z_]*)(?:-\d{5}-of-\d{5})?\.gguf", re.IGNORECASE)
 
-_MIX, _FILES = MixtureFlags(), FileFlags()
+_MIX, _FILES, _GOAL, _TEXT = MixtureFlags(), FileFlags(), GoalFlags(), TextFlags()
 
 
 @with_groups
@@ -40,6 +41,8 @@ def command(
         str | None, typer.Argument(metavar="[TYPE]", help="Such as Q4_K_M; --list shows them all.")
     ] = None,
     mixture: MixtureFlags = _MIX,
+    goals: GoalFlags = _GOAL,
+    text: TextFlags = _TEXT,
     files: FileFlags = _FILES,
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", metavar="N", help="CPU threads; 0: one per core.")
@@ -54,12 +57,18 @@ def command(
     Without TYPE the name of DST may say it (model-q4_k_m.gguf). COPY changes no tensor: it converts, splits,
     joins, or sets metadata. nf4, fp4 and int8 are bitsandbytes' types: DST is a folder then, for transformers.
 
+    A size instead of TYPE makes the mixture that loses least at it. With --file it is tried out on the text how much
+    divergence from SRC each group of matrices costs; without, errors of the weights decide.
+
     \b
     Examples:
       llm quantize --list ./qwen3-8b-f16.gguf
       llm quantize ./qwen3-8b-f16.gguf ./qwen3-8b-q4_k_m.gguf
       llm quantize ./Qwen3-8B out.gguf Q4_K_M --imatrix qwen3.imatrix
       llm quantize ./Qwen3-8B Q6_K --name qwen3:q6
+      llm quantize ./qwen3-8b-f16.gguf out.gguf --target-size 5.2GB --file calibration.txt
+      llm quantize ./qwen3-8b-f16.gguf out.gguf --fit 8GB:16K --file calibration.txt
+      llm quantize ./qwen3-8b-f16.gguf out.gguf Q4_K_M --report --file wiki.test.raw
       llm quantize model.gguf Q4_K_M --tensor-type ffn_down=q6_k --dry-run
       llm quantize parts-00001-of-00003.gguf whole.gguf COPY
       llm quantize ./Qwen3-8B ./Qwen3-8B-nf4 nf4
@@ -71,22 +80,37 @@ def command(
     if source is None:
         raise InvalidRequest("what is to be quantized?", hint="llm quantize SRC DST TYPE")
     run = Run(mixture, files, Terminal.detect(color=False), threads, quiet=quiet or as_json)
+    goal = goals.goal()
     where, kind = _sort_out(files, target, kind, dry_run=dry_run)
+    text.check(goal, dry_run=dry_run)
+    if goal is not None and kind is not None:
+        raise InvalidRequest(f"{kind} and a size exclude one another", field="type", hint="leave out TYPE")
     if kind is not None and kind.lower() in BITSANDBYTES:
-        check_flags(kind.lower(), mixture, files, dry_run=dry_run)
+        check_flags(kind.lower(), mixture, files, dry_run=dry_run or text != _TEXT)
         written = write_folder(source, where, kind.lower(), run.terminal, threads, quiet=run.quiet)
         if as_json:
             print(json.dumps(written, indent=2))
         return
     with open_source(source) as opened:
-        plan = run.plan(opened, _type(opened, where, kind))
+        if goal is None:
+            plan = run.plan(opened, _type(opened, where, kind))
+        else:
+            plan = run.find(opened, goal, text.file, where)
         if dry_run:
-            print(json.dumps(plan_json(plan), indent=2) if as_json else "\n".join(plan_lines(plan)))
+            print(json.dumps(run.as_json(plan), indent=2) if as_json else "\n".join(plan_lines(plan)))
             run.warn(plan)
             return
-        report = run.write(opened, plan, where)
+        written = run.write(opened, plan, where)
+        if text.report:
+            written |= {"report": _report(source, opened, run, text, as_json=as_json)}
     if as_json:
-        print(json.dumps(report, indent=2))
+        print(json.dumps(written, indent=2))
+
+
+def _report(source: str, opened: Opened, run: Run, text: TextFlags, *, as_json: bool) -> dict[str, object]:
+    from .quantize_report import report
+
+    return report(opened, (source, str(run.written)), text, run, as_json=as_json)
 
 
 def _list(source: str | None, target: str | None, *, as_json: bool) -> None:

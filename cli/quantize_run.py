@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import InvalidRequest
 from ..registry.name import ModelName
 from .formats import human_bytes, printable
 from .progress import BYTES, ProgressLine, clock_text
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ..models.quantize import Plan
     from ..quant.file_types import FileType
     from ..quant.imatrix import ImportanceMatrix
+    from .quantize_goals import Goal
+    from .quantize_target import Found
 
 
 class Run:
@@ -41,6 +44,8 @@ class Run:
         self.quiet = quiet
         self.importance: ImportanceMatrix | None = None
         self.name = None if files.name is None else ModelName.parse(files.name)
+        self.found: Found | None = None
+        self.written: Path | str | None = files.name
 
     def plan(self, opened: Opened, kind: FileType | None) -> Plan:
         """Work out what is to be written, without reading a tensor."""
@@ -51,6 +56,30 @@ class Run:
         if self.mixture.imatrix is not None:
             changed |= self._read_importance(opened, self.mixture.imatrix)
         return make_plan(source, self.mixture.options(kind), changed)
+
+    def find(self, opened: Opened, goal: Goal, text: Path | None, target: Path | None) -> Plan:
+        """Work out the mixture that loses least at a size; measures on the text, if there is one."""
+        from ..models.quantize import parse_pair, use_threads
+        from ..runtime.backend import LoadOptions
+        from ..settings import load_settings
+        from .quantize_target import Search
+
+        if self.mixture.pure:
+            raise InvalidRequest("--pure is one type for all, and a size needs several", field="pure")
+        source = opened.source
+        changed = dict(parse_pair(pair, source) for pair in self.files.override_kv or ())
+        if self.mixture.imatrix is not None:
+            changed |= self._read_importance(opened, self.mixture.imatrix)
+        elif text is not None:
+            changed["quantize.imatrix.dataset"] = text.name
+        use_threads(self.threads)
+        output = self.files.output(target or Path("model.gguf"))
+        search = Search(opened, goal, self.mixture.options(None), changed, output)
+        load = LoadOptions(device="cpu", threads=self.threads or None, cpu=load_settings().cpu)
+        self.found = search.run(load, text, self.importance, self.terminal, quiet=self.quiet)
+        if self.found.importance is not None:
+            self.importance = self.found.importance
+        return self.found.plan
 
     def _read_importance(self, opened: Opened, path: Path) -> Mapping[str, Value]:
         """Read the importance matrix and return what the new file says about it."""
@@ -69,6 +98,8 @@ class Run:
     def warn(self, plan: Plan) -> None:
         """Say on stderr what a dry run would be refused for, and what got other types."""
         notes = [fallback_note(plan)]
+        if self.found is not None:
+            notes.append(self.found.note(importance_given=self.importance is not None))
         if plan.coarse and self.importance is None:
             notes.append(f"note: this needs --imatrix, for {plan.coarse[0].name} and others")
         if plan.requantized and not self.mixture.allow_requantize:
@@ -85,6 +116,7 @@ class Run:
         started = time.monotonic()
         if target is not None:
             written = self._write_files(opened, plan, target)
+            self.written = written[0]
         else:
             written = []
             self._register(opened, plan)
@@ -96,13 +128,18 @@ class Run:
                 f"{printable(str(where))}: {human_bytes(plan.nbytes)}, {plan.bits_per_weight:.2f} bits per weight "
                 f"(before: {human_bytes(plan.source.nbytes)}), in {clock_text(seconds)}"
             )
-        report = plan_json(plan)
+        report = self.as_json(plan)
         report |= {
             "files": [str(path) for path in written],
             "name": self.files.name,
             "seconds": round(seconds, 3),
         }
         return report
+
+    def as_json(self, plan: Plan) -> dict[str, object]:
+        """Return the plan as JSON has it, and how its mixture was found."""
+        found = {} if self.found is None else {"search": self.found.as_dict()}
+        return plan_json(plan) | found
 
     def _write_files(self, opened: Opened, plan: Plan, target: Path) -> list[Path]:
         from ..models.quantize import run_plan, target_paths, use_threads

@@ -32,6 +32,16 @@ class Opened:
         """Whether it has to be converted."""
         return self.checkpoint.format == "safetensors"
 
+    def as_gguf(self) -> Checkpoint:
+        """Return the model as the GGUF file that it is or would be, with GGUF's names."""
+        if not self.is_folder:
+            return self.checkpoint
+        from ..models.convert.convert import convert
+        from ..models.convert.preview import Preview
+
+        converted = convert(self.checkpoint)
+        return Preview(self.checkpoint.path, converted.metadata, converted.tensors)
+
     def files(self) -> list[Path]:
         """Return the files that hold the weights."""
         from ..models.checkpoint.gguf import gguf_parts

@@ -161,11 +161,11 @@ def main() -> None:
         if args.source is None or args.out is None:
             parser.error("--variant needs --from and --out")
         args.out.mkdir(parents=True, exist_ok=True)
-        schedule = Schedule(args.minutes or 3.0, device, args.seed)
+        schedule = Schedule(3.0 if args.minutes is None else args.minutes, device, args.seed)
         network, tokenizer = load_model(make_variant(args.variant, args.source, args.out, schedule), device)
     elif args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
-        state = train(args.out, args.minutes or 50.0, device, args.seed)
+        state = train(args.out, 50.0 if args.minutes is None else args.minutes, device, args.seed)
         for dtype in ("q8_0", "f32"):
             write_gguf(args.out / f"pocket-{dtype}.gguf", state.network, state.tokenizer, dtype)
         network, tokenizer = load_model(args.out / "pocket-q8_0.gguf", device)

@@ -103,17 +103,17 @@ def learn(network: PocketNetwork, packer: Packer, schedule: Schedule) -> None:
     """Train low-rank additions for so many minutes, then merge them."""
     factors = attach(network)
     optimizer = torch.optim.AdamW(factors, lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.0)
-    started, step = time.monotonic(), 0
-    while (progress := (time.monotonic() - started) / (schedule.minutes * 60)) < 1:
+    started, step, seconds = time.monotonic(), 0, schedule.minutes * 60
+    while (passed := time.monotonic() - started) < seconds:
         batch = packer.batch(ROW_LENGTHS[step % len(ROW_LENGTHS)], dict(MAX_SIZE), TOKENS_PER_STEP)
         loss = loss_of(network, Batch(batch.ids.to(schedule.device), batch.learned.to(schedule.device)))
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(factors, 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = PEAK_LR * min(1.0, (step + 1) / 20) * max(0.02, 1 - progress)
+            group["lr"] = PEAK_LR * min(1.0, (step + 1) / 20) * max(0.02, 1 - passed / seconds)
         optimizer.step()
         optimizer.zero_grad()
         step += 1
         if step % 20 == 0:
-            print(f"{progress:6.1%} step {step:5d} loss {loss.item():.4f}", flush=True)
+            print(f"{passed / seconds:6.1%} step {step:5d} loss {loss.item():.4f}", flush=True)
     merge(network)

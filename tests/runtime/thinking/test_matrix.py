@@ -233,7 +233,6 @@ def test_ends_are_banned_right_after_wait():
 
 @pytest.mark.parametrize("wait", ["\n bee", " sea<"])
 def test_a_refused_end_of_several_tokens_is_forgotten(wait):
-    """What is held is what may still be taken back: of the end nothing, of "Wait" what may begin another end."""
     marks = replace(SPELLED, close=ids_of("\n</think>"))
     words = ids_of(wait)
     automaton = Automaton(
