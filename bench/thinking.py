@@ -32,6 +32,7 @@ from mull.cli.vote import take_vote
 from mull.llm import LLM
 from mull.models.pocket.evaluate import heldout_problems
 from mull.models.pocket.problems import Problem, grade
+from mull.runtime.backend import LoadOptions
 
 BUDGETS = (8, 16, 24, 32, 48, 64, 96, 128, 256)
 AT_ONCE = 32
@@ -364,6 +365,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=2000)
     parser.add_argument("--arms", help="names, by commas; all by default")
     parser.add_argument("--budgets", default=",".join(map(str, BUDGETS)))
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
@@ -373,7 +375,7 @@ def main() -> None:
     budgets = [int(part) for part in args.budgets.split(",")]
     points: list[Point] = []
     base: dict[int, list[bool]] = {}
-    with LLM.open(args.model) as llm:
+    with LLM.open(args.model, LoadOptions(threads=args.threads)) as llm:
         for arm in (arm for arm in ARMS if arm.name in wanted):
             for budget in budgets if arm.budgeted else budgets[:1]:
                 found, seconds = measure(llm, arm, budget, problems)

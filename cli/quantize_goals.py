@@ -103,7 +103,5 @@ def _context(text: str) -> int:
     except typer.BadParameter:
         number = 0
     if number < 1:
-        raise InvalidRequest(
-            f"'{text}' is no context length", field="fit", hint="for example --fit 8GB:32K"
-        )
+        raise InvalidRequest(f"'{text}' is no context length", field="fit", hint="for example --fit 8GB:32K")
     return number

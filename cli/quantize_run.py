@@ -75,6 +75,7 @@ class Run:
         use_threads(self.threads)
         output = self.files.output(target or Path("model.gguf"))
         search = Search(opened, goal, self.mixture.options(None), changed, output)
+        search.check(allow_requantize=self.mixture.allow_requantize)
         load = LoadOptions(device="cpu", threads=self.threads or None, cpu=load_settings().cpu)
         self.found = search.run(load, text, self.importance, self.terminal, quiet=self.quiet)
         if self.found.importance is not None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidRequest
-from ..models.quantize import Output, Plan, make_plan, target_nbytes
+from ..errors import InvalidRequest, MullError
+from ..models.quantize import Output, Plan, make_plan, refuse_requantizing, target_nbytes
 from ..quant.dtype import DType
 from ..quant.file_types import FILE_TYPES, FileType
 from ..quant.mixture import MixtureOptions, undecided
@@ -60,8 +60,10 @@ class Found:
     def note(self, importance_given: bool) -> str:
         """Say in a line how the mixture was chosen."""
         if self.measured_kl is None:
-            what = "relative errors of the products, by the importance matrix" if importance_given else (
-                "relative errors of the weights"
+            what = (
+                "relative errors of the products, by the importance matrix"
+                if importance_given
+                else ("relative errors of the weights")
             )
             return f"note: chosen by {what}; --file TEXT measures what the model makes of them"
         return (
@@ -74,7 +76,12 @@ class Search:
     """One search for a mixture: `options` without a type, for a goal, on a text or without one."""
 
     def __init__(
-        self, opened: Opened, goal: Goal, options: MixtureOptions, changed: Mapping[str, Value], output: Output
+        self,
+        opened: Opened,
+        goal: Goal,
+        options: MixtureOptions,
+        changed: Mapping[str, Value],
+        output: Output,
     ) -> None:
         self.opened = opened
         self.source: Source = opened.source
@@ -85,6 +92,16 @@ class Search:
         self.options = replace(options, file_type=any_type)
         self.names = undecided(self.source.tensors, self.source.facts(changed), self.options)
         self.tensors = {tensor.name: tensor for tensor in self.source.tensors}
+
+    def check(self, *, allow_requantize: bool) -> None:
+        """Raise InvalidRequest for weights that were rounded before, and for a goal that nothing can come near."""
+        coarse = next((n for n in self.names if self.tensors[n].kind.is_block), None)
+        if coarse is not None and not allow_requantize:
+            refuse_requantizing(coarse, self.tensors[coarse].kind)
+        if not self.names:
+            raise InvalidRequest(
+                "there is no tensor left whose type could be chosen", field="target", hint="give a TYPE instead"
+            )
 
     def run(
         self,
@@ -191,7 +208,10 @@ class Search:
             lowest = self.goal.amount + missing
             what, hint = human_bytes(int(self.goal.amount)), f"--target-size {lowest / 1e6 + 0.001:.3f}MB"
         else:
-            what, hint = f"{human_bytes(int(self.goal.amount))} of memory", "more memory, or a shorter context"
+            what, hint = (
+                f"{human_bytes(int(self.goal.amount))} of memory",
+                "more memory, or a shorter context",
+            )
         raise InvalidRequest(
             f"{what}: too little for this model by {human_bytes(missing)}, even at the smallest types",
             field="target",
@@ -217,7 +237,11 @@ class Search:
                 tensor = self.tensors[name]
                 weight = tensor.load()
                 table = importance.for_tensor(name, tensor.shape) if importance is not None else None
-                errors[name], energies[name] = rounding_errors(weight, found, table)
+                try:
+                    errors[name], energies[name] = rounding_errors(weight, found, table)
+                except MullError as error:
+                    message = f"{self.source.path}: {name}: {error.message}"
+                    raise type(error)(message, hint=error.hint) from error
                 self.source.forget(weight.parts[0])
                 tensor.release()
                 done += _weights(tensor)
@@ -237,7 +261,11 @@ class Search:
             Item(
                 name,
                 tuple(
-                    Option(kind, self._held(kind, self.tensors[name].shape), scales[name] * errors[name][kind.name])
+                    Option(
+                        kind,
+                        self._held(kind, self.tensors[name].shape),
+                        scales[name] * errors[name][kind.name],
+                    )
                     for kind in kinds[name]
                 ),
             )

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from .quantize_source import Opened
 
 _LONGEST, _SHORTEST = 512, 16
-# Windows that importance is measured on, and divergence.
-_WINDOWS, _TRIED = 100, 16
+# Windows that importance is measured on, and divergence: of models up to so many weights, and of larger ones. A few
+# thousand tokens tell groups apart; all of them are run once for each group.
+_SMALL = 10**8
+_WINDOWS, _TRIED = (100, 32), (16, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,9 @@ class Trials:
         self._windows = cut_windows(load_tokenizer(opened.checkpoint), content, size)
         self._load = replace(load, num_ctx=size)
         self._terminal, self._quiet = terminal, quiet
+        self._is_large = opened.source.num_weights > _SMALL
         most = most_windows(size, model_config(self.checkpoint).vocab_size)
-        self._few = spread_windows(self._windows, min(_TRIED, most))
+        self._few = spread_windows(self._windows, min(_TRIED[self._is_large], most))
         self._line: ProgressLine | None = None
         self._done = self._total = 0
         self._sensitivity: Sensitivity | None = None
@@ -77,7 +80,7 @@ class Trials:
 
     def importance(self) -> ImportanceMatrix:
         """Measure what the matrices are multiplied by."""
-        windows = spread_windows(self._windows, _WINDOWS)
+        windows = spread_windows(self._windows, _WINDOWS[self._is_large])
         with self._counting("importance", windows, 1):
             return measure_importance(self.checkpoint, self._load, windows, str(self.text), self._counted)
 

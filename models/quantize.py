@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from ..errors import CheckpointError, CorruptFile, InvalidRequest, MullError
-from ..quant.dtype import find_dequantizer, find_quantizer
+from ..quant.dtype import DType, find_dequantizer, find_quantizer
 from ..quant.mixture import Choice, MixtureOptions, choose_types
 from .checkpoint.gguf_values import Typed, Value, ValueType, Verbatim, typed_like
 from .checkpoint.gguf_writer import NewTensor, gguf_nbytes, gguf_paths, write_gguf
@@ -134,12 +134,7 @@ def make_plan(source: Source, options: MixtureOptions, changed: Mapping[str, Val
 def check_plan(plan: Plan, *, allow_requantize: bool, importance: Importance | None) -> None:
     """Raise InvalidRequest for what would ruin the model, and ShapeMismatch for another model's importance."""
     if plan.requantized and not allow_requantize:
-        first = plan.requantized[0]
-        raise InvalidRequest(
-            f"{first.name} is {first.source.name} already; rounding it again loses more than rounding once",
-            field="type",
-            hint="start from a file in F16, BF16 or F32, or insist with --allow-requantize",
-        )
+        refuse_requantizing(plan.requantized[0].name, plan.requantized[0].source)
     for choice in plan.coarse:
         if importance is None:
             raise InvalidRequest(
@@ -156,6 +151,15 @@ def check_plan(plan: Plan, *, allow_requantize: bool, importance: Importance | N
             )
 
     _check_types(plan)
+
+
+def refuse_requantizing(name: str, kind: DType) -> NoReturn:
+    """Raise InvalidRequest: the tensor was rounded to a few bits before."""
+    raise InvalidRequest(
+        f"{name} is {kind.name} already; rounding it again loses more than rounding once",
+        field="type",
+        hint="start from a file in F16, BF16 or F32, or insist with --allow-requantize",
+    )
 
 
 def _check_types(plan: Plan) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -49,18 +50,19 @@ def possible_types(source: DType, shape: Sequence[int], bits: float, *, weighted
 
     bits: what is aimed at on average; weighted: importance is known, without which the coarsest types are unusable.
     """
-    names = (*_COARSE, *_USUAL) if bits < _FEW_BITS else _USUAL
+    names: tuple[str, ...] = (*_COARSE, *_USUAL) if bits < _FEW_BITS else _USUAL
     if shape[-1] % 256:
         names = _SMALL_BLOCKS
     found = [dtype(name) for name in (*names, *_FLOATS) if weighted or name not in NEED_IMATRIX]
     # What is read as bfloat16 may be out of float16's range, and is not made larger.
-    return [
+    smaller = [
         kind
         for kind in found
         if shape[-1] % kind.block == 0
-        and (kind is source or kind.bits < source.bits)
-        and (kind.is_block or kind is source or source.name == "f32")
-    ] or [source]
+        and kind.bits < source.bits
+        and (kind.is_block or source.name == "f32")
+    ]
+    return [*smaller, source]
 
 
 def probe_type(kinds: Sequence[DType], bits: float) -> DType:
@@ -80,7 +82,7 @@ def groups(names: Sequence[str], limit: int) -> list[list[str]]:
     for found in kinds.values():
         count = min(bands, len(found))
         edges = [len(found) * i // count for i in range(count + 1)]
-        made += [found[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        made += [found[a:b] for a, b in pairwise(edges)]
     return made
 
 
@@ -142,8 +144,3 @@ def _spend(items: Sequence[Item], chosen: dict[str, Option], room: int) -> None:
         _, name, option = max(better, key=lambda found: found[0])
         spare -= option.nbytes - chosen[name].nbytes
         chosen[name] = option
-
-
-def costs(errors: Mapping[str, Mapping[str, float]], scales: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Return what each type of each matrix costs: its error times the matrix's scale."""
-    return {name: {kind: e * scales[name] for kind, e in found.items()} for name, found in errors.items()}

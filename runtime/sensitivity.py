@@ -42,9 +42,7 @@ class Sensitivity:
     def divergence(self, kinds: Mapping[str, DType], importance: ImportanceMatrix | None) -> float:
         """Return the mean KL divergence, in nats, with these matrices rounded to these types."""
         found = self._predict(Probe(self._checkpoint, kinds, importance))
-        return sum(
-            float(score(a, b).kl.mean()) for a, b in zip(self._base, found, strict=True)
-        ) / len(found)
+        return sum(float(score(a, b).kl.mean()) for a, b in zip(self._base, found, strict=True)) / len(found)
 
     def _predict(self, checkpoint: Checkpoint) -> list[Predictions]:
         backend = Backend(checkpoint, self._options)

@@ -46,7 +46,6 @@ CHAT_TEMPLATE = """\
 
 OPEN_THOUGHT = "<think>\n"
 CLOSE_THOUGHT = "</think>\n\n"
-LOOP_LENGTH = 4000  # characters: longer than any row of tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ def _reply(rng: random.Random, mix: Mix, problem: Problem, think: bool) -> list[
         return [Segment("<think>\n\n</think>\n\n", False), end]
     for at in sorted({0, len(problem.steps) - 1}) if mix.loop else ():
         if rng.random() < mix.loop:
-            return [Segment(OPEN_THOUGHT, True), _endless(problem.steps[: at + 1])]
+            return [Segment(OPEN_THOUGHT, True), _endless(rng, problem.steps[: at + 1])]
     right = [Segment(problem.thought, True)]
     passes = [right]
     if rng.random() < mix.recheck:
@@ -129,9 +128,12 @@ def _reply(rng: random.Random, mix: Mix, problem: Problem, think: bool) -> list[
     return segments
 
 
-def _endless(lines: Sequence[str]) -> Segment:
-    """Write lines whose last one comes again and again."""
-    times = LOOP_LENGTH // (len(lines[-1]) + 1)
+def _endless(rng: random.Random, lines: Sequence[str]) -> Segment:
+    """Write lines whose last one comes again and again; the text breaks off, and no end of it is learned.
+
+    Short loops are the most frequent: a long one teaches little more, and crowds out what else is to be kept.
+    """
+    times = round(4 * 2 ** rng.uniform(0, 4))
     return Segment("".join(line + "\n" for line in (*lines[:-1], *[lines[-1]] * times)), True)
 
 

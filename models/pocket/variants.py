@@ -29,7 +29,7 @@ from .rows import Batch, Packer, loss_of
 
 TEMPERATURE = 0.6
 RANK = 16
-PEAK_LR = 2e-3
+PEAK_LR = 1e-3
 ROW_LENGTHS = (512, 512, 512, 1024)
 TOKENS_PER_STEP = 2048
 
