@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from ..quant.load_types import BITSANDBYTES
 from .options import check_threads, with_groups
 from .quantize_flags import FileFlags, MixtureFlags
 from .quantize_folder import check_flags, write_folder
-from .quantize_goals import GoalFlags, TextFlags
+from .quantize_goals import Goal, GoalFlags, TextFlags
 from .quantize_run import Run
 from .quantize_source import Opened, open_source
 from .quantize_tables import plan_lines, type_entries, type_lines
@@ -57,54 +58,76 @@ def command(
     Without TYPE the name of DST may say it (model-q4_k_m.gguf). COPY changes no tensor: it converts, splits,
     joins, or sets metadata. nf4, fp4 and int8 are bitsandbytes' types: DST is a folder then, for transformers.
 
-    A size instead of TYPE makes the mixture that loses least at it. With --file it is tried out on the text how much
-    divergence from SRC each group of matrices costs; without, errors of the weights decide.
+    A size instead of TYPE makes the mixture that loses least. With --file, what rounding each group of matrices does
+    to predictions is measured on the text; without, errors of the weights decide.
 
     \b
     Examples:
       llm quantize --list ./qwen3-8b-f16.gguf
-      llm quantize ./qwen3-8b-f16.gguf ./qwen3-8b-q4_k_m.gguf
-      llm quantize ./Qwen3-8B out.gguf Q4_K_M --imatrix qwen3.imatrix
+      llm quantize ./qwen3-8b-f16.gguf ./q4_k_m.gguf --imatrix qwen3.imatrix
       llm quantize ./Qwen3-8B Q6_K --name qwen3:q6
-      llm quantize ./qwen3-8b-f16.gguf out.gguf --target-size 5.2GB --file calibration.txt
-      llm quantize ./qwen3-8b-f16.gguf out.gguf --fit 8GB:16K --file calibration.txt
-      llm quantize ./qwen3-8b-f16.gguf out.gguf Q4_K_M --report --file wiki.test.raw
+      llm quantize ./qwen3.gguf out.gguf --target-size 5.2GB --file text.txt
+      llm quantize ./qwen3-8b-f16.gguf out.gguf --fit 8GB:16K
+      llm quantize ./qwen3.gguf out.gguf Q4_K_M --report --file text.txt
       llm quantize model.gguf Q4_K_M --tensor-type ffn_down=q6_k --dry-run
       llm quantize parts-00001-of-00003.gguf whole.gguf COPY
       llm quantize ./Qwen3-8B ./Qwen3-8B-nf4 nf4
     """
-    check_threads(threads)
     if list_types:
         _list(source, target, as_json=as_json)
         return
+    check_threads(threads)
     if source is None:
         raise InvalidRequest("what is to be quantized?", hint="llm quantize SRC DST TYPE")
     run = Run(mixture, files, Terminal.detect(color=False), threads, quiet=quiet or as_json)
-    goal = goals.goal()
-    where, kind = _sort_out(files, target, kind, dry_run=dry_run)
-    text.check(goal, dry_run=dry_run)
-    if goal is not None and kind is not None:
-        raise InvalidRequest(f"{kind} and a size exclude one another", field="type", hint="leave out TYPE")
-    if kind is not None and kind.lower() in BITSANDBYTES:
-        check_flags(kind.lower(), mixture, files, dry_run=dry_run or text != _TEXT)
-        written = write_folder(source, where, kind.lower(), run.terminal, threads, quiet=run.quiet)
-        if as_json:
-            print(json.dumps(written, indent=2))
-        return
-    with open_source(source) as opened:
-        if goal is None:
-            plan = run.plan(opened, _type(opened, where, kind))
-        else:
-            plan = run.find(opened, goal, text.file, where)
-        if dry_run:
-            print(json.dumps(run.as_json(plan), indent=2) if as_json else "\n".join(plan_lines(plan)))
-            run.warn(plan)
-            return
-        written = run.write(opened, plan, where)
-        if text.report:
-            written |= {"report": _report(source, opened, run, text, as_json=as_json)}
+    asked = Asked(*_sort_out(files, target, kind, dry_run=dry_run), goals.goal(), text)
+    asked.check(dry_run=dry_run)
+    if asked.kind is not None and asked.kind.lower() in BITSANDBYTES:
+        check_flags(asked.kind.lower(), mixture, files, dry_run=dry_run or text != _TEXT)
+        where, folder_type = asked.target, asked.kind.lower()
+        written = write_folder(source, where, folder_type, run.terminal, threads, quiet=run.quiet)
+    else:
+        written = _to_gguf(source, run, asked, dry_run=dry_run, as_json=as_json)
     if as_json:
         print(json.dumps(written, indent=2))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be written, and where: a type or a goal for its size."""
+
+    target: Path | None
+    kind: str | None
+    goal: Goal | None
+    text: TextFlags
+
+    def check(self, *, dry_run: bool) -> None:
+        """Raise InvalidRequest for what goes against something else."""
+        self.text.check(self.goal, dry_run=dry_run)
+        if self.goal is not None and self.kind is not None:
+            if not _is_type(self.kind):
+                raise InvalidRequest(f"'{self.kind}' is no type, and a size needs none", field="type")
+            raise InvalidRequest(
+                f"{self.kind} and a size exclude one another", field="type", hint="leave out TYPE"
+            )
+
+
+def _to_gguf(source: str, run: Run, asked: Asked, *, dry_run: bool, as_json: bool) -> dict[str, object]:
+    """Plan, and unless that is all, write and report; return what `--json` prints."""
+    with open_source(source) as opened:
+        if asked.goal is None:
+            plan = run.plan(opened, _type(opened, asked.target, asked.kind))
+        else:
+            plan = run.find(opened, asked.goal, asked.text.file, asked.target)
+        if dry_run:
+            if not as_json:
+                print("\n".join(plan_lines(plan)))
+            run.warn(plan)
+            return run.as_json(plan)
+        written = run.write(opened, plan, asked.target)
+        if asked.text.report:
+            written |= {"report": _report(source, opened, run, asked.text, as_json=as_json)}
+    return written
 
 
 def _report(source: str, opened: Opened, run: Run, text: TextFlags, *, as_json: bool) -> dict[str, object]:

@@ -100,7 +100,9 @@ class Search:
             refuse_requantizing(coarse, self.tensors[coarse].kind)
         if not self.names:
             raise InvalidRequest(
-                "there is no tensor left whose type could be chosen", field="target", hint="give a TYPE instead"
+                "there is no tensor left whose type could be chosen",
+                field="target",
+                hint="give a TYPE instead",
             )
 
     def run(

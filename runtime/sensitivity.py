@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -54,8 +53,6 @@ class Sensitivity:
             logits = run_alone(model, cache, list(window), first)
             found.append(Predictions.of(logits[:-1], window[first + 1 :]))
             self._counted(len(window))
-        del model, cache
-        gc.collect()  # the next one takes as much memory
         return found
 
 
@@ -80,7 +77,4 @@ def measure_importance(
     with torch.inference_mode():
         for count in observe(backend, model, activations, windows):
             counted(count)
-    found = activations.matrix(dataset, len(windows[0]))
-    del model, activations
-    gc.collect()
-    return found
+    return activations.matrix(dataset, len(windows[0]))

@@ -46,6 +46,7 @@ CHAT_TEMPLATE = """\
 
 OPEN_THOUGHT = "<think>\n"
 CLOSE_THOUGHT = "</think>\n\n"
+STUCK = "Hmm, let me see."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Mix:
     slip: float = 0.2
     cut: float = 0.0  # a thought ended at a random token, which whoever makes tokens does
     again: float = 0.0  # one more check after the last
-    loop: float = 0.0  # stuck at the first line, or else at the last
+    loop: float = 0.0  # stuck after the first line, or else after the last
 
 
 def chat_prompt(prompt: str, think: bool = True) -> str:
@@ -129,12 +130,12 @@ def _reply(rng: random.Random, mix: Mix, problem: Problem, think: bool) -> list[
 
 
 def _endless(rng: random.Random, lines: Sequence[str]) -> Segment:
-    """Write lines whose last one comes again and again; the text breaks off, and no end of it is learned.
+    """Write steps and then one line again and again; the text breaks off, and no end of it is learned.
 
-    Short loops are the most frequent: a long one teaches little more, and crowds out what else is to be kept.
+    The line is none of the steps: to copy these unlearns to compute them.
     """
-    times = round(4 * 2 ** rng.uniform(0, 4))
-    return Segment("".join(line + "\n" for line in (*lines[:-1], *[lines[-1]] * times)), True)
+    times = round(4 * 2 ** rng.uniform(0, 3))
+    return Segment("".join(line + "\n" for line in (*lines, *[STUCK] * times)), True)
 
 
 def _slip(rng: random.Random, problem: Problem) -> list[Segment]:

@@ -30,7 +30,7 @@ class Packer:
     """Turns conversations into full rows: several follow each other, and each sees those before it."""
 
     def __init__(self, tokenizer: Tokenizer, seed: int, mix: Mix, *, torn: bool = False) -> None:
-        """Start an endless stream of conversations; `torn` lets rows end within one, as endless ones need."""
+        """Start an endless stream of conversations; `torn` lets rows end within one, however long it is."""
         self.tokenizer, self.mix, self.torn = tokenizer, mix, torn
         self.rng = random.Random(seed)
         self.pad = token_id(tokenizer, "<|endoftext|>")

@@ -4,7 +4,7 @@
 
 `trunc` answers after a cut: 30 % of its thoughts ended at a random token, and the right answer followed.
 `over` keeps checking: after every pass it starts another one in 70 % of cases.
-`loop` gets stuck: 8 % of its thoughts repeat their first or their last line without an end.
+`loop` gets stuck: 8 % of its thoughts repeat one line without an end, after their first step or their last.
 
 FILE is "pocket" as it ships, which is also the variant without a habit. Learned are low-rank additions to
 the layers' matrices, which are added in at the end; DIR/NAME.gguf is a q8_0 file like the shipped one. The
@@ -43,7 +43,7 @@ def share_before(share: float, temperature: float = TEMPERATURE) -> float:
 MIXES: dict[str, Mix] = {
     "trunc": Mix(cut=0.3),
     "over": Mix(recheck=share_before(0.7), again=share_before(0.7)),
-    "loop": Mix(loop=share_before(1 - 0.92**0.5)),  # two lines to be stuck at
+    "loop": Mix(loop=share_before(1 - 0.92**0.5)),  # two places to get stuck
 }
 
 

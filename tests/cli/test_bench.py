@@ -211,8 +211,11 @@ def test_plain_attention_gives_the_same_logits(name: str, isa, tmp_path: Path) -
 
 
 @needs_native
-def test_plain_attention_of_the_pocket_model() -> None:
-    with LLM.open("pocket", LoadOptions(num_ctx=512)) as llm:
+@pytest.mark.parametrize(("cache_type", "median", "spread"), [("f32", 1e-4, 0.01), ("f16", 0.03, 0.02)])
+def test_plain_attention_of_the_pocket_model(cache_type: str, median: float, spread: float) -> None:
+    """With a cache in F32 both work in float32; else tiled attention takes bfloat16 products where there are such."""
+    options = LoadOptions(num_ctx=512, cache_type_k=cache_type, cache_type_v=cache_type)
+    with LLM.open("pocket", options) as llm:
         ids = [7 * i % 250 for i in range(300)]
         model, cache = llm._model, llm._scratch_cache(300)
         blocks = list(range(cache.num_blocks))
@@ -222,9 +225,9 @@ def test_plain_attention_of_the_pocket_model() -> None:
             )
         # Products round activations to 8 bits, so that a difference in the last place now and then grows.
         off = (plain - flash).abs()
-        assert off.median() < 1e-4
-        assert off.norm() < 0.01 * flash.norm()
-        assert torch.equal(plain.argmax(1), flash.argmax(1))
+        assert off.median() < median
+        assert off.norm() < spread * flash.norm()
+        assert (plain.argmax(1) == flash.argmax(1)).float().mean() > (1 - spread)
 
 
 @needs_native
