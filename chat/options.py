@@ -19,6 +19,7 @@ OPTIONS = (
     "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers", "dynatemp_range",
     "dynatemp_exponent", "mirostat", "mirostat_tau", "mirostat_eta", "adaptive_target", "adaptive_decay",
     "logit_bias", "logprobs", "seed", "num_predict", "stop", "ignore_eos",
+    "repeat_stop",
 )  # fmt: skip
 
 SELDOM = frozenset(OPTIONS[OPTIONS.index("samplers") : OPTIONS.index("logit_bias")])

@@ -105,6 +105,9 @@ class SamplingFlags:
     stop: Annotated[
         list[str] | None, _sampling("--stop", "End before this text; may be given again.", "TEXT")
     ] = None
+    repeat_stop: Annotated[
+        int | None, _sampling("--repeat-stop", "End an answer that goes in circles, after N rounds.", _COUNT)
+    ] = None
     logprobs: Annotated[
         int | None,
         _sampling("--logprobs", "With --json: each token's log-probability, and the N likeliest's.", _COUNT),

@@ -84,6 +84,8 @@ class Report:
             cut = "ends before its format is complete (--num-predict)"
             what = cut if reply.done.conformity == "incomplete" else "does not have the format asked for"
             print(f"note: the answer {what}", file=self._terminal.err)
+        if reply.done.reason == "repeat" and not self._output.quiet:
+            print("note: the answer went in circles, and ends here (--repeat-stop)", file=self._terminal.err)
         self._tell_thinking(reply)
 
     def _tell_figures(self, reply: Reply) -> None:

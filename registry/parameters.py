@@ -13,7 +13,7 @@ ParameterValue = int | float | bool | str | list[str]
 _INT = [
     "num_keep", "num_ctx", "seed", "num_batch", "num_predict", "num_gpu", "top_k", "main_gpu", "num_thread",
     "repeat_last_n", "min_keep", "dry_allowed_length", "dry_penalty_last_n", "mirostat", "draft_num_predict",
-    "think_rounds",
+    "think_rounds", "repeat_stop",
 ]  # fmt: skip
 _FLOAT = [
     "temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty",

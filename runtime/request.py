@@ -13,7 +13,7 @@ from .thinking.plan import ThinkingPlan, ThinkingReport
 if TYPE_CHECKING:
     from .grammar.engine import CompiledGrammar
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "repeat", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)

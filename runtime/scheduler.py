@@ -187,8 +187,12 @@ class Scheduler:
             if token in sequence.request.eos_ids:
                 finish = "stop"
             else:
-                text += sequence.text.feed(token, is_answer=sequence.num_told > answer)
+                is_answer = sequence.num_told > answer
+                new = sequence.text.feed(token, is_answer=is_answer)
+                text += new
                 finish = self._limit(sequence)
+                if finish is None and is_answer and sequence.guard is not None:
+                    finish = "repeat" if sequence.guard.feed(token, new) else None
         if finish:
             del sequence.tokens[sequence.num_told :]
             sequence.num_computed = min(sequence.num_computed, len(sequence.tokens))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .controls import StopText
 from .request import FinishReason, Output, Request
+from .thinking.loops import LoopGuard
 
 if TYPE_CHECKING:
     from .sampling.logprobs import TokenLogprob
@@ -36,6 +37,7 @@ class Sequence:
     drafts: guessed tokens that follow `tokens`, to be verified by the next step;
     num_told: how many of `tokens` were given out, or were in the prompt; those after them may be taken back;
     num_forwarded, num_sampled: tokens computed in all, and tokens that were drawn and computed or given out;
+    guard: watches the answer for loops, if the request asks;
     num_cached: prompt tokens whose keys and values were found in the cache;
     logprobs: what the model thought of the tokens that were drawn, by their places, if the request asks for it;
     seed: the request's, or the one drawn for it.
@@ -55,6 +57,7 @@ class Sequence:
     num_sampled: int = 0
     blocks: list[int] = field(default_factory=list)
     num_published: int = 0
+    guard: LoopGuard | None = field(init=False)
     seed: int = field(init=False)
     rng: random.Random = field(init=False)
 
@@ -63,6 +66,8 @@ class Sequence:
         self.num_told = len(self.tokens)
         if self.thinking is not None:
             self.tokens += self.thinking.start()
+        repeats = self.request.sampling.repeat_stop
+        self.guard = LoopGuard(repeats) if repeats else None
         wanted = self.request.sampling.seed
         self.seed = secrets.randbits(32) if wanted is None else wanted
         self.rng = random.Random(self.seed)

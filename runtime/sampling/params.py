@@ -25,7 +25,7 @@ class SamplingParams:
     top_n_sigma: 0 and below mean off; adaptive_target: below 0 means off; min_keep: what filters leave at least;
     dry_breakers: the tokens of dry_sequence_breakers (dry.BreakerIndex), for which a vocabulary is needed;
     logprobs: how many of the likeliest tokens to report beside each drawn one; None means no report;
-    seed, max_tokens: None means random and unlimited.
+    seed, max_tokens: None means random and unlimited; repeat_stop: rounds of a loop that end an answer, 0 for never.
     """
 
     temperature: float = 0.8
@@ -61,6 +61,7 @@ class SamplingParams:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    repeat_stop: int = 0
 
     @property
     def is_greedy(self) -> bool:
@@ -153,4 +154,8 @@ _RANGES: Final[dict[str, tuple[Callable[..., bool], str]]] = {
     ),
     "stop": (_are_texts, "texts, none of them empty"),
     "ignore_eos": (lambda v: isinstance(v, bool), "true or false"),
+    "repeat_stop": (
+        lambda v: _is_whole(v) and (v == 0 or 2 <= v <= 1000),
+        "a whole number from 2 to 1000, or 0 for off",
+    ),
 }

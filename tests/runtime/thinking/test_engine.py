@@ -252,3 +252,18 @@ def test_a_look_ahead_beyond_the_context_is_not_taken():
     outputs = fakes.drain(made)["r"]
     assert outputs[-1].finish == "length"
     fakes.check(made)
+
+
+@pytest.mark.parametrize(("repeats", "reason"), [(3, "repeat"), (0, "length")])
+def test_an_answer_that_goes_in_circles_may_be_ended(repeats, reason):
+    def logits(prefix: tuple[int, ...]) -> torch.Tensor:
+        row = torch.zeros(VOCAB)
+        row[ids_of(" bee sea d,")[len(prefix) % 4]] = 9.0
+        return row
+
+    made = engine(logits, num_blocks=256)
+    params = SamplingParams(temperature=0, max_tokens=400, repeat_stop=repeats)
+    made.submit(Request((4, 5), params, frozenset({EOS}), id="r"))
+    outputs = fakes.drain(made)["r"]
+    assert outputs[-1].finish == reason
+    assert (len(fakes.tokens_of(outputs)) < 200) == (reason == "repeat")
