@@ -18,6 +18,8 @@ _CHINESE = re.compile(r"[\u3400-\u9fff]")
 _CHINESE_SHARE = 0.3
 _NUDGE = "\nLet me try a different approach."
 _SPACES = 2
+# In tokens. A vocabulary that takes more for a family's sentence was not made for a model that knows it.
+_LONGEST_MESSAGE = 32
 _ANSWER_PREFIX = "The final answer is "
 _NOT_ENFORCED = "limits on thinking have no effect: this vocabulary cannot spell the model's tags"
 
@@ -115,13 +117,12 @@ class Planner:
         opening = 0 if opened else len(self._encode(str(self.family.open_tag))) + _SPACES
         limits = resolve(options, window, len(marks.close) + opening, self._most)
         question = request.messages[-1].content if request.messages else ""
-        message = self.family.message if options.message is None else options.message
         plan = ThinkingPlan(
             marks,
             budget=limits.budget,
             opened=opened,
             requested=limits.requested,
-            message=self._encode(self._without_tags("think_message", message)),
+            message=self._message(options),
             minimum=limits.minimum,
             rounds=limits.rounds,
             waits=self._waits(options, question),
@@ -133,6 +134,13 @@ class Planner:
             lead=() if request.format is None else self._encode(self.family.answer_header),
         )
         return plan, tuple(limits.notes)
+
+    def _message(self, options: ThinkOptions) -> tuple[int, ...]:
+        """Return what is said before a forced end: the user's words, or the family's where this model may know them."""
+        if options.message is not None:
+            return self._encode(self._without_tags("think_message", options.message))
+        message = self._encode(self.family.message)
+        return message if len(message) <= _LONGEST_MESSAGE else ()
 
     def _waits(self, options: ThinkOptions, question: str) -> tuple[tuple[int, ...], ...]:
         if options.wait is not None:

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from ..runtime.backend import LoadOptions
     from .quantize_source import Opened
 
-# Groups of matrices that are tried one by one, at most about.
-_GROUPS = 48
+# Groups of matrices that are tried one by one, at most about: of models up to so many weights, and of larger ones.
+_SMALL = 10**8
+_GROUPS = (48, 24)
 _CONTEXT = 8192
 _ALIGNMENT = 32
 
@@ -132,7 +133,8 @@ class Search:
             scales = {name: 1 / energy if energy > 0 else 1.0 for name, energy in energies.items()}
         else:
             probes = {name: probe_type(kinds[name], bits) for name in self.names}
-            tried = measuring.try_groups(groups(self.names, _GROUPS), probes, importance)
+            most = _GROUPS[self.source.num_weights > _SMALL]
+            tried = measuring.try_groups(groups(self.names, most), probes, importance)
             scales = _scales(tried, errors, probes)
         plan, cost = self._solve(kinds, errors, scales)
         if measuring is None:

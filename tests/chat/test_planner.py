@@ -127,8 +127,9 @@ def test_a_raw_prompt_is_left_alone_unless_it_thinks_or_is_asked_to() -> None:
 
 
 def test_what_is_put_in() -> None:
-    found = plan(planner(), ask(think_rounds=1, think_loop="nudge", think_exit="confidence"))
-    assert text(found.message) == THINKING.message
+    speaking = planner(replace(THINKING, message="Enough of that."))
+    found = plan(speaking, ask(think_rounds=1, think_loop="nudge", think_exit="confidence"))
+    assert text(found.message) == "Enough of that."
     assert text(found.marks.close) == "\n</think>\n\n"
     assert found.marks.close_inside == 1
     assert [text(wait) for wait in found.waits] == ["\nWait"]
@@ -136,7 +137,10 @@ def test_what_is_put_in() -> None:
     assert text(found.answer_prefix) == "The final answer is "
     assert (plan(planner(), ask()).nudge, plan(planner(), ask()).answer_prefix) == ((), ())
     assert text(plan(planner(), ask(think_message="Well.")).message) == "Well."
-    assert plan(planner(), ask(think_message="")).message == ()
+    assert plan(speaking, ask(think_message="")).message == ()
+    assert len(THINKING.message) > 32
+    assert plan(planner(), ask()).message == (), "words that this vocabulary only spells letter by letter"
+    assert text(plan(planner(), ask(think_message="x" * 40)).message) == "x" * 40
     assert text(plan(planner(), ask(think_wait="Hm")).waits[0]) == "Hm"
     assert plan(planner(), ask(think_wait="")).waits == ()
 

@@ -196,4 +196,4 @@ def test_weights_are_not_rounded_twice(here: Path, capsys: pytest.CaptureFixture
     assert run("small.gguf", "out.gguf", "--target-bpw", "6") == 1
     assert "rounding it again loses more" in capsys.readouterr().err
     assert run("small.gguf", "out.gguf", "--target-bpw", "6", "--allow-requantize", "-q") == 0
-    assert set(kinds(here / "out.gguf").values()) > {"Q5_1", "F32"} or (here / "out.gguf").exists()
+    assert "Q5_0" in kinds(here / "out.gguf").values()
