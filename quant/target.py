@@ -58,9 +58,7 @@ def possible_types(source: DType, shape: Sequence[int], bits: float, *, weighted
     smaller = [
         kind
         for kind in found
-        if shape[-1] % kind.block == 0
-        and kind.bits < source.bits
-        and (kind.is_block or source.name == "f32")
+        if shape[-1] % kind.block == 0 and kind.bits < source.bits and (kind.is_block or source.name == "f32")
     ]
     return [*smaller, source]
 
