@@ -16,14 +16,19 @@ def shared_data() -> Path:
     return folder
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run: GPU tests without CUDA, peer tests without llama-cpp-python."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run: GPU tests without CUDA, peer tests without llama-cpp-python.
+
+    What takes minutes is skipped too, unless `-m` asks for it.
+    """
     markers = {marker for item in items for marker in ("gpu", "peer") if marker in item.keywords}
     missing = {}
     if "gpu" in markers and not _has_cuda():
         missing["gpu"] = "needs a CUDA device"
     if "peer" in markers and not _has_llama_cpp():
         missing["peer"] = "needs llama-cpp-python: make test-peers"
+    if "slow" not in str(config.getoption("markexpr")):
+        missing["slow"] = "takes minutes: pytest -m slow"
     for item in items:
         for marker, reason in missing.items():
             if marker in item.keywords:
