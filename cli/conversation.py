@@ -58,22 +58,22 @@ class Conversation:
         request = ChatRequest(
             (*self.messages, question), options=manner.options, id=uuid.uuid4().hex, format=manner.format
         )
-        answer, thought = _Pieces(), _Pieces()
+        transcript = _Transcript()
         try:
-            reply = self._stream(request, answer, thought)
+            reply = self._stream(request, transcript)
         except KeyboardInterrupt:
             # Templates want question and answer in turn: a question without any answer is forgotten.
-            if answer.text:
-                self.messages += [question, Message("assistant", answer.text, thinking=thought.text or None)]
+            if transcript.answer:
+                self.messages += [question, transcript.message]
             raise
-        self.messages += [question, Message("assistant", answer.text, thinking=thought.text or None)]
+        self.messages += [question, transcript.message]
         return reply
 
     def ask_raw(self, prompt: str) -> Reply:
         """Let the model continue a prompt as it is; nothing is remembered."""
         manner = self._manner
         request = ChatRequest(raw=prompt, options=manner.options, id=uuid.uuid4().hex, format=manner.format)
-        return self._stream(request, _Pieces(), _Pieces())
+        return self._stream(request, _Transcript())
 
     def ask_many(self, text: str, count: int, *, raw: bool = False) -> list[Reply]:
         """Ask the same `count` times at once and return all replies, none of them shown; nothing is remembered.
@@ -95,11 +95,10 @@ class Conversation:
                 streams.append(stack.enter_context(closing(events)))
             return [_gather(events) for events in streams]
 
-    def _stream(self, request: ChatRequest, answer: _Pieces, thought: _Pieces) -> Reply:
+    def _stream(self, request: ChatRequest, transcript: _Transcript) -> Reply:
         started = time.perf_counter()
         manner = self._manner
         renderer = Renderer(self.terminal, hide_thinking=manner.hide_thinking, quiet=manner.quiet)
-        done: Done | None = None
         is_thinking = has_stopped = False
 
         def answer_now() -> bool:
@@ -120,47 +119,53 @@ class Conversation:
             try:
                 for event in events:
                     is_thinking = isinstance(event, Reasoning)
-                    if isinstance(event, Text):
-                        answer.add(event.text)
-                    elif isinstance(event, Reasoning):
-                        thought.add(event.text)
-                    elif isinstance(event, Done):
-                        done = event
+                    transcript.add(event)
                     if not manner.silent:
                         renderer.show(event)
             finally:
                 if not manner.silent:
                     renderer.close()
-        assert done is not None
-        seconds = time.perf_counter() - started + done.usage.load_ms / 1000
-        return Reply(answer.text, thought.text, done, seconds)
+        return transcript.reply(time.perf_counter() - started, after_loading=True)
 
 
 def _gather(events: Generator[Event]) -> Reply:
     """Wait for a whole reply."""
     started = time.perf_counter()
-    answer, thought = _Pieces(), _Pieces()
-    done: Done | None = None
+    transcript = _Transcript()
     for event in events:
-        if isinstance(event, Text):
-            answer.add(event.text)
-        elif isinstance(event, Reasoning):
-            thought.add(event.text)
-        elif isinstance(event, Done):
-            done = event
-    assert done is not None
-    return Reply(answer.text, thought.text, done, time.perf_counter() - started)
+        transcript.add(event)
+    return transcript.reply(time.perf_counter() - started)
 
 
-class _Pieces:
-    """A text that grows by its end."""
+class _Transcript:
+    """What has come of a reply."""
 
     def __init__(self) -> None:
-        self._parts: list[str] = []
+        self._answer: list[str] = []
+        self._thought: list[str] = []
+        self._done: Done | None = None
 
-    def add(self, part: str) -> None:
-        self._parts.append(part)
+    def add(self, event: Event) -> None:
+        """Keep what an event says."""
+        if isinstance(event, Text):
+            self._answer.append(event.text)
+        elif isinstance(event, Reasoning):
+            self._thought.append(event.text)
+        elif isinstance(event, Done):
+            self._done = event
 
     @property
-    def text(self) -> str:
-        return "".join(self._parts)
+    def answer(self) -> str:
+        """The answer so far."""
+        return "".join(self._answer)
+
+    @property
+    def message(self) -> Message:
+        """What the conversation keeps of it."""
+        return Message("assistant", self.answer, thinking="".join(self._thought) or None)
+
+    def reply(self, seconds: float, *, after_loading: bool = False) -> Reply:
+        """Return the whole reply, which took so long, and before it the loading."""
+        assert self._done is not None
+        seconds += self._done.usage.load_ms / 1000 if after_loading else 0.0
+        return Reply(self.answer, "".join(self._thought), self._done, seconds)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..errors import InvalidRequest
 from ..settings import load_settings
+
+if TYPE_CHECKING:
+    from .think_log import Habit
 
 
 def command(
@@ -31,7 +34,7 @@ def command(
       llm think stats qwen3
       llm think stats --json | jq
     """
-    from .think_log import Habit, ThinkLog, habit
+    from .think_log import ThinkLog, habit
 
     log = ThinkLog(load_settings().state_dir)
     known = log.models()
@@ -40,7 +43,7 @@ def command(
             f"nothing is known of how {model} thinks",
             hint=f"known: {', '.join(known)}" if known else "it is counted as models are run with `llm run`",
         )
-    habits: dict[str, Habit] = {name: habit(log.thoughts(name)) for name in ([model] if model else known)}
+    habits = {name: habit(log.thoughts(name)) for name in ([model] if model else known)}
     if as_json:
         print(json.dumps({name: dataclasses.asdict(found) for name, found in habits.items()}))
         return
@@ -50,10 +53,7 @@ def command(
         print("\n" * bool(number) + "\n".join(_describe(name, found)))
 
 
-def _describe(name: str, found: object) -> list[str]:
-    from .think_log import Habit
-
-    assert isinstance(found, Habit)
+def _describe(name: str, found: Habit) -> list[str]:
     lines = [f"{name}: {found.count} {'reply' if found.count == 1 else 'replies'}"]
     if found.median is not None:
         lines.append(f"  natural length  {found.median} tokens, 90 % within {found.p90}")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..dtype import dtype
 from .blocks import half, nibbles, put_half, put_nibbles
-from .search import Rule, cut_codes, first_least, fit_line, line_codes, round_half, weigh
+from .search import spread
 
 
 @dtype("q4_1").dequantizer
@@ -19,15 +19,6 @@ def dequantize(blocks: Tensor) -> Tensor:
 @dtype("q4_1").quantizer
 def quantize(weights: Tensor, importance: Tensor | None) -> Tensor:
     """Spread codes from the least to the largest weight, bit for bit as ggml-quants.c; with importance, search."""
-    blocks = weights.reshape(-1, 32)
-    if importance is None:
-        low = first_least(blocks)
-        scale = (blocks.amax(-1) - low) / 15
-        codes = cut_codes(blocks - low.unsqueeze(-1), scale, 0.5, 15)
-    else:
-        counts = weigh(weights, importance, weights.square().mean(-1, keepdim=True)).view(-1, 32)
-        scale, minimum = fit_line(blocks, counts, Rule(15, 0, step=0.05, tries=37))
-        low = -minimum
-        codes = line_codes(blocks, round_half(scale), -round_half(low), 15)
+    scale, low, codes = spread(weights, importance, 15)
     parts = [put_half(scale), put_half(low), put_nibbles(codes)]
     return torch.cat(parts, dim=1).view(len(weights), -1)

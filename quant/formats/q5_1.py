@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..dtype import dtype
 from .blocks import five_bits, half, put_fifth_bits, put_half, put_nibbles
-from .search import Rule, cut_codes, first_least, fit_line, line_codes, round_half, weigh
+from .search import spread
 
 
 @dtype("q5_1").dequantizer
@@ -19,16 +19,7 @@ def dequantize(blocks: Tensor) -> Tensor:
 @dtype("q5_1").quantizer
 def quantize(weights: Tensor, importance: Tensor | None) -> Tensor:
     """Spread codes from the least to the largest weight, bit for bit as ggml-quants.c; with importance, search."""
-    blocks = weights.reshape(-1, 32)
-    if importance is None:
-        low = first_least(blocks)
-        scale = (blocks.amax(-1) - low) / 31
-        codes = cut_codes(blocks - low.unsqueeze(-1), scale, 0.5, 31)
-    else:
-        counts = weigh(weights, importance, weights.square().mean(-1, keepdim=True)).view(-1, 32)
-        scale, minimum = fit_line(blocks, counts, Rule(31, 0, step=0.05, tries=37))
-        low = -minimum
-        codes = line_codes(blocks, round_half(scale), -round_half(low), 31)
+    scale, low, codes = spread(weights, importance, 31)
     return torch.cat([put_half(scale), put_half(low), put_fifth_bits(codes), put_nibbles(codes)], dim=1).view(
         len(weights), -1
     )

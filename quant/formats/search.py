@@ -273,3 +273,18 @@ def fit_scales(x: Tensor, w: Tensor, rule: Rule) -> Multiples:
         products = (found.scale.double() * (w * code * x).sum(-1)).sum(-1)
         found.d = torch.where(squares > 0, round_half((products / squares).float()), found.d)
     return found
+
+
+def spread(weights: Tensor, importance: Tensor | None, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Give blocks of 32 codes from 0 for the least to `most` for the largest weight; with importance, search.
+
+    Returns scales [n] and least values [n], to be rounded to float16, and codes [n, 32].
+    """
+    blocks = weights.reshape(-1, 32)
+    if importance is None:
+        low = first_least(blocks)
+        scale = (blocks.amax(-1) - low) / most
+        return scale, low, cut_codes(blocks - low.unsqueeze(-1), scale, 0.5, most)
+    counts = weigh(weights, importance, weights.square().mean(-1, keepdim=True)).view(-1, 32)
+    scale, minimum = fit_line(blocks, counts, Rule(most, 0, step=0.05, tries=37))
+    return scale, -minimum, line_codes(blocks, round_half(scale), -round_half(-minimum), most)
