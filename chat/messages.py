@@ -10,13 +10,13 @@ Only what may still become a header or an end is held back; headers, and message
 from __future__ import annotations
 
 from .families.family import Family
-from .stream import Event, Reasoning, Text, certain_length
+from .stream import Event, Reasoning, ReplyParser, Text, certain_length
 
 _RECIPIENT = " to="
 _LONGEST_HEADER = 400  # characters; what is longer is none
 
 
-class MessageParser:
+class MessageParser(ReplyParser):
     """Tell thoughts and answers apart in a reply that begins after its first header's beginning.
 
     opened: it begins within a thought.
@@ -28,23 +28,9 @@ class MessageParser:
         self._close = family.close_tag or ""
         self._begins = family.header_begins
         self._ends = family.header_ends
-        self._state = self._thought if opened else self._start
         self._is_first = not opened
         self._skip_space = opened
-        self._held = ""
-        self._events: list[Event] = []
-
-    @property
-    def thinking(self) -> bool:
-        """Whether the reply is within a thought."""
-        return self._state == self._thought
-
-    def feed(self, piece: str) -> list[Event]:
-        """Take the next piece of the reply; return what is certain by now."""
-        self._held += piece
-        while self._held and self._state():
-            pass
-        return self._take()
+        super().__init__(self._thought if opened else self._start)
 
     def flush(self) -> list[Event]:
         """End the reply; return what was held back. An unclosed thought stays a thought."""
@@ -131,7 +117,3 @@ class MessageParser:
             self._skip_space = False
             if kind is not None:
                 self._events.append(kind(text))
-
-    def _take(self) -> list[Event]:
-        events, self._events = self._events, []
-        return events

@@ -12,8 +12,7 @@ from ..runtime.request import Output
 from ..runtime.sampling.logprobs import TokenLogprob
 from ..runtime.thoughts import ThoughtCounter
 from ..runtime.worker import Stream
-from .messages import MessageParser
-from .stream import Done, Event, Progress, StreamParser, Text, Thinking, Usage
+from .stream import Done, Event, Progress, ReplyParser, Text, Thinking, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +30,7 @@ class Asked:
     format: Constraint | None = None
 
 
-def events(
-    stream: Stream, parser: StreamParser | MessageParser, thoughts: ThoughtCounter, asked: Asked
-) -> Iterator[Event]:
+def events(stream: Stream, parser: ReplyParser, thoughts: ThoughtCounter, asked: Asked) -> Iterator[Event]:
     """Yield a reply's events, ending with Done; closing the iterator stops the answer."""
     submitted = first_token = time.perf_counter()
     ids: list[int] = []

@@ -15,7 +15,7 @@ from .families.family import Family
 from .message import Message
 from .messages import MessageParser
 from .request import ChatRequest
-from .stream import StreamParser
+from .stream import ReplyParser, StreamParser
 from .template import Template
 from .thinking import ThinkOptions
 
@@ -75,7 +75,7 @@ class Session:
             raise NotSupported("this model's chat template takes no tools", field="tools")
         return self._chat(self.template, request, thinking)
 
-    def parser(self, prompt: Prompt, request: ChatRequest) -> StreamParser | MessageParser:
+    def parser(self, prompt: Prompt, request: ChatRequest) -> ReplyParser:
         """Return the parser for the reply to `prompt`."""
         if self.family.header_begins:
             return MessageParser(self.family, opened=prompt.opened)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -95,7 +96,40 @@ def new_call_id() -> str:
     return "call" + secrets.token_hex(3)[:5]
 
 
-class StreamParser:
+class ReplyParser(ABC):
+    """Tells the parts of one reply apart; what it is in is a function that takes from what is held."""
+
+    def __init__(self, state: Callable[[], bool]) -> None:
+        self._state = state
+        self._held = ""
+        self._events: list[Event] = []
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the reply is within a thought."""
+        return self._state == self._thought
+
+    def feed(self, piece: str) -> list[Event]:
+        """Take the next piece of the reply; return what is certain by now."""
+        self._held += piece
+        while self._held and self._state():
+            pass
+        return self._take()
+
+    @abstractmethod
+    def flush(self) -> list[Event]:
+        """End the reply; return what was held back. An unclosed thought stays a thought."""
+
+    @abstractmethod
+    def _thought(self) -> bool:
+        """Take what is certain of a thought; return whether there is more to do."""
+
+    def _take(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+
+class StreamParser(ReplyParser):
     """Tell thoughts, answer and tool calls apart in one reply.
 
         START ──open tag──► THOUGHT ──close tag──► START        (whitespace around both tags is dropped)
@@ -122,26 +156,12 @@ class StreamParser:
         self._hidden = family.hidden
         self._interleaved = family.interleaved
         self._make_id = make_id
-        self._state = self._thought if opened and family.can_think else self._answer
         self._fresh = True  # nothing of the answer has come yet
         self._skip_space = opened and family.can_think
         # A model may repeat the tag that its template has already opened.
         self._may_repeat_open = self._skip_space
         self._space_before_call = ""
-        self._held = ""
-        self._events: list[Event] = []
-
-    @property
-    def thinking(self) -> bool:
-        """Whether the reply is within a thought."""
-        return self._state == self._thought
-
-    def feed(self, piece: str) -> list[Event]:
-        """Take the next piece of the reply; return what is certain by now."""
-        self._held += piece
-        while self._held and self._state():
-            pass
-        return self._take()
+        super().__init__(self._thought if opened and family.can_think else self._answer)
 
     def flush(self) -> list[Event]:
         """End the reply; return what was held back. An unclosed thought stays a thought."""
@@ -233,10 +253,6 @@ class StreamParser:
         if kind is Text:
             self._fresh = False
         self._events.append(kind(text))
-
-    def _take(self) -> list[Event]:
-        events, self._events = self._events, []
-        return events
 
 
 def parse_json_call(body: str, make_id: Callable[[], str] = new_call_id) -> ToolCall | None:

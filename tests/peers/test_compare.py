@@ -10,19 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from mull.cli.main import run_command
 from mull.models.pocket import model_path
 from mull.models.pocket.problems import make_problem
 from peers.binding import Peer, quantize
 from peers.tools import plain_text, run_tool
-from tiny import Tiny
 
 pytestmark = pytest.mark.peer
 
 WINDOW = 128
-WIDE = Tiny("Llama", "llama", {"hidden_size": 256, "intermediate_size": 512})
 EXACT = ("-ctk", "f32", "-ctv", "f32", "-t", 1)
 Figures = dict[str, float]
 
@@ -95,19 +92,6 @@ def assert_close(found: Figures, expected: Figures) -> None:
     for name, value in expected.items():
         rel = 0.05 if name in ("median", "p99", "rms") else 0.01
         assert found[name] == pytest.approx(value, rel=rel, abs=1e-4), name
-
-
-@pytest.fixture(scope="module")
-def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a float32 model whose rows are long enough for every type."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(tiny.TINY, "wide", WIDE)
-        model = tiny.build("wide")
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight *= 0.4
-    return tiny.write_gguf(model, "llama", tmp_path_factory.mktemp("wide") / "f32.gguf")
 
 
 @pytest.mark.parametrize("file_type", ["Q8_0", "Q4_K_M", "Q2_K"])

@@ -16,13 +16,11 @@ from mull.cli.main import run_command
 from mull.models.pocket import model_path
 from mull.models.pocket.problems import make_problem
 from peers.binding import Peer, quantize
-from tiny import Tiny
 
 pytestmark = pytest.mark.peer
 
 WINDOW = 128
 TEXT = Path(__file__).resolve().parents[2] / "LICENSE"
-WIDE = Tiny("Llama", "llama", {"hidden_size": 256, "intermediate_size": 512})
 
 
 @dataclass(frozen=True)
@@ -55,19 +53,6 @@ def ours(path: Path, text: Path, capsys: pytest.CaptureFixture[str], *flags: str
     assert run_command([*words, *flags]) == 0
     found = json.loads(capsys.readouterr().out)
     return Measured(found["ppl"], found["error"], found["tokens"])
-
-
-@pytest.fixture(scope="module")
-def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a float32 model whose rows are long enough for every type."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(tiny.TINY, "wide", WIDE)
-        model = tiny.build("wide")
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight *= 0.4
-    return tiny.write_gguf(model, "llama", tmp_path_factory.mktemp("wide") / "f32.gguf")
 
 
 @pytest.fixture
