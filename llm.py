@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -14,29 +13,28 @@ from torch import Tensor
 
 from .chat.families.detect import detect
 from .chat.message import Message
-from .chat.options import OPTIONS, Sourced, from_user, merge, model_defaults, our_defaults, sampling_params
+from .chat.options import OPTIONS, from_user, merge, sampling_params
+from .chat.own import own_defaults, own_template
 from .chat.planner import Planner
 from .chat.reply import Asked, events
 from .chat.request import ChatRequest
 from .chat.session import Prompt, Session
 from .chat.stream import Event
-from .chat.template import Template
 from .chat.thinking import THINK_OPTIONS, ThinkOptions
-from .errors import ContextExceeded, InvalidRequest, NotSupported, TemplateError, TokenizerError
-from .kernels.device import available_memory, loading, synchronize, trim_memory
+from .errors import ContextExceeded, InvalidRequest, NotSupported, TokenizerError
+from .kernels.device import loading, trim_memory
 from .models.base import MAX_STEP
-from .models.cache import Cache
 from .models.checkpoint.base import Checkpoint
 from .models.checkpoint.open import open_checkpoint
-from .registry.manifest import Contents
 from .registry.target import Target, find_target
+from .runtime.alone import Alone
 from .runtime.backend import BLOCK_SIZE, Backend, LoadOptions
 from .runtime.blocks import BlockPool
 from .runtime.engine import Engine
 from .runtime.grammar.engine import GrammarEngine
-from .runtime.memory import RESERVE, MemoryPlan, plan_scores
+from .runtime.memory import MemoryPlan
 from .runtime.request import Request
-from .runtime.runner import ModelRunner, run_alone
+from .runtime.runner import ModelRunner
 from .runtime.sampling.dry import BreakerIndex
 from .runtime.sampling.sampler import Sampler
 from .runtime.scheduler import Scheduler
@@ -65,6 +63,8 @@ class LLM:
         self.name = name
         self.checkpoint = open_checkpoint(target.path)
         self.contents = target.contents
+        if self.contents is not None and self.contents.adapters:
+            raise NotSupported("this model has an ADAPTER, and adapters cannot be applied yet")
         self._backend = Backend(self.checkpoint, self._with_parameters(options))
         self.checkpoint = self._backend.checkpoint  # quantized, if that was asked for
         self.config, self.threads = self._backend.config, self._backend.threads
@@ -76,24 +76,23 @@ class LLM:
         self._check_vocabulary()
         self.checkpoint.trim()
         trim_memory()
-        self.template, self._template_error = _template(self.checkpoint, self.contents, self.tokenizer)
+        self.template, self._template_error = own_template(
+            self.checkpoint, self.contents.template if self.contents is not None else None, self.tokenizer
+        )
         self.family = detect(
             self.template.source if self.template else None,
             self.tokenizer.token_id,
             self.checkpoint.architecture,
             self.template.switch if self.template else None,
         )
-        self.defaults = _defaults(self.checkpoint, self.contents)
+        said = self.contents.parameters if self.contents is not None else {}
+        self.defaults = own_defaults(self.checkpoint, said)
         self._session = Session(self.template, self.family, self.tokenizer)
         self._breakers = BreakerIndex(self.tokenizer)
-        said = self.contents.parameters if self.contents is not None else {}
         self._planner = Planner(self.family, self.tokenizer, said, settings.think_budget, settings.think_max)
         others = (self.family.close_tag, self.family.tool_open, self.family.tool_close)
         self._grammars = GrammarEngine(self.tokenizer, self.family.open_tag, others)
-        self._scratch: Cache | None = None
-        self._filled = 0  # tokens of `bench` at the scratch cache's beginning
-        self._score_bytes = 0  # that `bench` has already had for plain attention
-        self.attention_bytes: int | None = None
+        self._alone = Alone(self._model, self._backend)
         self._worker = Worker(self._engine())
         # Not at exit: the worker itself waits for its thread then.
         weakref.finalize(self, self._worker.stop).atexit = False
@@ -195,53 +194,29 @@ class LLM:
         """Have the reply to the request of this id answer now, if it is still thinking."""
         self._worker.end_thinking(request_id)
 
+    def abort(self, request_id: str) -> None:
+        """End the reply to the request of this id after its present token, with the reason "cancelled"."""
+        self._worker.abort(request_id)
+
     def logits(self, ids: Sequence[int], first: int = 0) -> Tensor:
         """Compute one window on its own; returns float32 logits [len(ids) - first, vocab] of ids[first:]."""
         self._check_ids(ids)
-        if len(ids) > self.context_length:
-            raise ContextExceeded(f"{len(ids)} tokens do not fit into a context of {self.context_length}")
-
-        def run() -> Tensor:
-            cache, self._filled = self._scratch_cache(len(ids)), 0
-            return run_alone(self._model, cache, list(ids), first).cpu()
-
-        return self._worker.run_exclusive(run)
+        self._check_window(len(ids))
+        return self._worker.run_exclusive(lambda: self._alone.logits(list(ids), first))
 
     def bench(self, prompt: int, generate: int, depth: int, *, flash: bool = True) -> float:
         """Return the seconds for `prompt` tokens at once and `generate` one by one, after `depth` others.
 
         flash=False measures plain attention instead, whose scores are all in memory at once; it raises NotSupported
-        where torch computes, and OutOfMemory. What attention worked in, besides the cache, is left in
-        `attention_bytes`; None where torch computes.
+        where torch computes, and OutOfMemory.
         """
-        size = depth + prompt + generate
-        if size > self.context_length:
-            raise ContextExceeded(f"{size} tokens do not fit into a context of {self.context_length}")
-        if not flash:
-            self._plan_scores(min(prompt or 1, MAX_STEP), size)
-        ids = random.Random(0).choices(range(self.config.vocab_size), k=size)
-        program = self._model.program
+        self._check_window(depth + prompt + generate)
+        return self._worker.run_exclusive(lambda: self._alone.bench(prompt, generate, depth, flash=flash))
 
-        def run() -> float:
-            cache = self._scratch_cache(size)
-            # The same tokens lead every run: what is cached of them stays.
-            filled, self._filled = min(self._filled, depth), depth
-            if depth > filled:
-                run_alone(self._model, cache, ids[filled:depth], depth - filled - 1, start=filled)
-            if program is not None:
-                program.attention_bytes()  # of what was not measured
-            started = time.perf_counter()
-            if prompt:
-                part = ids[depth : depth + prompt]
-                run_alone(self._model, cache, part, prompt - 1, start=depth, flash=flash)
-            for at in range(depth + prompt, size):
-                run_alone(self._model, cache, ids[at : at + 1], 0, start=at, flash=flash)
-            synchronize(self._backend.device)
-            seconds = time.perf_counter() - started
-            self.attention_bytes = None if program is None else program.attention_bytes()
-            return seconds
-
-        return self._worker.run_exclusive(run)
+    @property
+    def attention_bytes(self) -> int | None:
+        """What attention worked in during the last `bench`, besides the cache; None where torch computes."""
+        return self._alone.attention_bytes
 
     def close(self) -> None:
         """Stop the engine and let go of the model's memory."""
@@ -283,29 +258,15 @@ class LLM:
             token_bytes=tokenizer.token_bytes,
         )
 
-    def _scratch_cache(self, size: int) -> Cache:
-        """Return a cache of at least `size` slots for windows outside the schedule."""
-        if self._scratch is None or self._scratch.num_blocks * BLOCK_SIZE < size:
-            self._scratch, self._filled = None, 0
-            self._scratch = self._backend.new_cache(self._model, size)
-        return self._scratch
-
-    def _plan_scores(self, rows: int, context: int) -> None:
-        """Raise what keeps plain attention from having all scores of `rows` tokens in memory."""
-        if self._model.program is None:
-            raise NotSupported(
-                "plain attention is there for the native CPU kernels only",
-                field="flash",
-                hint="--flash on; --device cpu and --dtype auto use the kernels",
-            )
-        free = max(available_memory(self._backend.device), self._score_bytes + RESERVE)
-        self._score_bytes = max(plan_scores(self.config, rows, context, free), self._score_bytes)
-
     def _check_vocabulary(self) -> None:
         """Raise TokenizerError if the model lacks pieces of ordinary text; it may lack markup (Gemma 3 1B)."""
         size, known = self.config.vocab_size, self.tokenizer.vocab_size
         if any(self.tokenizer.is_ordinary(token) for token in range(size, known)):
             raise TokenizerError(f"the tokenizer has {known} tokens and the model only {size}")
+
+    def _check_window(self, size: int) -> None:
+        if size > self.context_length:
+            raise ContextExceeded(f"{size} tokens do not fit into a context of {self.context_length}")
 
     def _check_ids(self, ids: Sequence[int]) -> None:
         """Raise InvalidRequest for tokens that the model does not know."""
@@ -359,42 +320,3 @@ def _counted(
             progress(done, checkpoint.nbytes)
 
     return count
-
-
-def _template(
-    checkpoint: Checkpoint, contents: Contents | None, tokenizer: Tokenizer
-) -> tuple[Template | None, TemplateError | None]:
-    """Return the chat template, the Modelfile's or else the checkpoint's own, or what is wrong with it.
-
-    A model whose template does not compile still continues raw prompts.
-    """
-    own = contents.template if contents is not None else None
-    source = own or checkpoint.chat_template
-    if not source:
-        return None, None
-    bos, eos = (
-        "" if token is None else tokenizer.token_text(token) for token in (tokenizer.bos_id, tokenizer.eos_id)
-    )
-    name = "Modelfile" if own else checkpoint.path.name
-    try:
-        return Template(source, bos=bos, eos=eos, path_name=name), None
-    except TemplateError as error:
-        return None, error
-
-
-def _defaults(checkpoint: Checkpoint, contents: Contents | None) -> dict[str, Sourced]:
-    """Return every option's default: mull's, then the model's own files', then the Modelfile's."""
-    if contents is not None and contents.adapters:
-        raise NotSupported("this model has an ADAPTER, and adapters cannot be applied yet")
-    source = "gguf" if checkpoint.format == "gguf" else "generation_config"
-    layers = [our_defaults(), model_defaults(checkpoint.generation, source)]
-    if contents is not None:
-        known = {k: v for k, v in contents.parameters.items() if k in OPTIONS}
-        layers.append(from_user(known, "modelfile"))
-    merged = merge(*layers)
-    try:
-        sampling_params(merged)
-    except InvalidRequest as error:
-        where = merged[error.field].source if error.field in merged else "model"
-        raise InvalidRequest(f"the {where}'s {error.message}", field=error.field) from None
-    return merged

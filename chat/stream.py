@@ -38,17 +38,36 @@ class Reasoning:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallBegin:
+    """A call of a tool begins; `index` counts the calls of one reply from 0."""
+
+    index: int
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolArguments:
+    """The next piece of a call's arguments, as JSON text."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallEvent:
-    """A whole call of a tool."""
+    """A whole call of a tool, after its pieces if there were any."""
 
     call: ToolCall
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a reply has cost; completion_tokens counts every generated token, thoughts included.
 
-    forwarded_tokens: tokens computed in all; sampled_tokens: those that were drawn, and the last one.
+    forwarded_tokens: tokens computed in all; sampled_tokens: those that were drawn, and the last one;
+    drafted_tokens: those that were guessed ahead, accepted_tokens: those of them that were right.
     """
 
     prompt_tokens: int = 0
@@ -57,6 +76,8 @@ class Usage:
     completion_tokens: int = 0
     forwarded_tokens: int = 0
     sampled_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     load_ms: float = 0.0
     prompt_ms: float = 0.0
     eval_ms: float = 0.0
@@ -72,11 +93,20 @@ class Thinking:
 
 
 @dataclass(frozen=True, slots=True)
+class Truncated:
+    """What of a conversation did not fit into the context and was left out: whole messages, and their tokens."""
+
+    messages: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The end of a reply: why it ended, every generated token, the seed that repeats it, how it thought.
 
     conformity: whether the answer is what the request's format asked for; None where it asked for none;
-    logprobs: what the model thought of each token that was drawn, if the request asked.
+    logprobs: what the model thought of each token that was drawn, if the request asked; truncated: what was left out
+    of the conversation, if anything was.
     """
 
     usage: Usage
@@ -86,9 +116,10 @@ class Done:
     thinking: Thinking = Thinking()
     conformity: Conformity | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    truncated: Truncated | None = None
 
 
-Event = Progress | Text | Reasoning | ToolCallEvent | Done
+Event = Progress | Text | Reasoning | ToolCallBegin | ToolArguments | ToolCallEvent | Done
 
 
 def new_call_id() -> str:

@@ -14,8 +14,8 @@ from torch import Tensor
 from ..models.base import CausalLM
 from ..models.cache import Cache, CacheTypes, KVCache
 from ..quant.imatrix import Entry, ImportanceMatrix
+from .alone import run_alone
 from .backend import BLOCK_SIZE, Backend
-from .runner import run_alone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,9 +11,9 @@ from ..models.probing import Probe
 from ..quant.dtype import DType
 from ..quant.imatrix import ImportanceMatrix
 from .activations import Activations, observe
+from .alone import run_alone
 from .backend import Backend, LoadOptions
 from .divergence import Predictions, score
-from .runner import run_alone
 
 # Bytes of logits that are kept to compare with.
 _MOST_KEPT = 1 << 29

@@ -108,9 +108,7 @@ class Worker:
         def abort() -> None:
             # Another request may have taken the id since, or may have had it before.
             if self._inboxes.get(sequence.id) is inbox:
-                output = self._engine.abort(sequence.id)
-                if output is not None:
-                    self._deliver([output])
+                self._abort(sequence.id)
 
         stream = Stream(sequence, inbox, lambda: self._post(_Job(abort, self._fail_all)))
         self._post(_Job(start, inbox.put))
@@ -119,6 +117,10 @@ class Worker:
     def end_thinking(self, request_id: str) -> None:
         """Have a request answer now, if it is under way and thinking."""
         self._post(_Job(lambda: self._engine.scheduler.end_thinking(request_id), self._fail_all))
+
+    def abort(self, request_id: str) -> None:
+        """End a request, if it is under way; its consumer gets an output that says "cancelled"."""
+        self._post(_Job(lambda: self._abort(request_id), self._fail_all))
 
     def run_exclusive(self, function: Callable[[], T]) -> T:
         """Run a function on the engine's thread between two steps; return its result or raise its error."""
@@ -191,6 +193,11 @@ class Worker:
             return self._jobs.get(block=not self._engine.has_work)
         except Empty:
             return None
+
+    def _abort(self, request_id: str) -> None:
+        output = self._engine.abort(request_id)
+        if output is not None:
+            self._deliver([output])
 
     def _deliver(self, outputs: list[Output]) -> None:
         for output in outputs:

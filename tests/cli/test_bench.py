@@ -217,7 +217,7 @@ def test_plain_attention_of_the_pocket_model(cache_type: str, median: float, spr
     options = LoadOptions(num_ctx=512, cache_type_k=cache_type, cache_type_v=cache_type)
     with LLM.open("pocket", options) as llm:
         ids = [7 * i % 250 for i in range(300)]
-        model, cache = llm._model, llm._scratch_cache(300)
+        model, cache = llm._model, llm._alone._cache(300)
         blocks = list(range(cache.num_blocks))
         with torch.inference_mode():
             flash, plain = (
@@ -240,7 +240,7 @@ def test_what_plain_attention_takes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert llm.attention_bytes == 4 * llm.config.num_heads * 256 * 512 > 10 * flash
         assert llm.bench(256, 0, 200) > 0
         assert llm.attention_bytes == flash
-        monkeypatch.setattr("mull.llm.available_memory", lambda device: memory.RESERVE)
+        monkeypatch.setattr("mull.runtime.alone.available_memory", lambda device: memory.RESERVE)
         assert llm.bench(256, 0, 200, flash=False) > 0, "it has had the memory already"
         with pytest.raises(OutOfMemory, match="plain attention over 512 tokens needs") as caught:
             llm.bench(512, 0, 0, flash=False)

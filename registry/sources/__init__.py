@@ -1,0 +1,1 @@
+"""Where models come from: Hugging Face, registries of Ollama's kind, addresses and files."""

@@ -1,0 +1,1 @@
+"""Tokens guessed ahead, which one pass of the model then checks together."""

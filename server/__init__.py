@@ -1,0 +1,1 @@
+"""What other programs call: HTTP in three dialects over one engine."""
