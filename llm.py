@@ -28,10 +28,11 @@ from .models.checkpoint.base import Checkpoint
 from .models.checkpoint.open import open_checkpoint
 from .registry.target import Target, find_target
 from .runtime.alone import Alone
-from .runtime.backend import BLOCK_SIZE, Backend, LoadOptions
+from .runtime.backend import BLOCK_SIZE, Backend
 from .runtime.blocks import BlockPool
 from .runtime.engine import Engine
 from .runtime.grammar.engine import GrammarEngine
+from .runtime.load_options import LoadOptions
 from .runtime.memory import MemoryPlan
 from .runtime.request import Request
 from .runtime.runner import ModelRunner

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mull.llm import LLM, LoadOptions
+from mull.llm import LLM
+from mull.runtime.load_options import LoadOptions
 
 
 def theirs(path: Path, ids: list[int]) -> torch.Tensor:

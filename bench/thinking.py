@@ -32,7 +32,7 @@ from mull.cli.vote import take_vote
 from mull.llm import LLM
 from mull.models.pocket.evaluate import heldout_problems
 from mull.models.pocket.problems import Problem, grade
-from mull.runtime.backend import LoadOptions
+from mull.runtime.load_options import LoadOptions
 
 BUDGETS = (8, 16, 24, 32, 48, 64, 96, 128, 256)
 AT_ONCE = 32

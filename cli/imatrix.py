@@ -149,7 +149,8 @@ def _measure(
     with ending_at_once(loading.clear):
         from ..quant.imatrix import merge
         from ..runtime.activations import Activations, observe
-        from ..runtime.backend import Backend, LoadOptions
+        from ..runtime.backend import Backend
+        from ..runtime.load_options import LoadOptions
 
     running = ProgressLine(terminal, "measuring", TOKENS, enabled=not quiet)
     options = LoadOptions(

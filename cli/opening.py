@@ -31,7 +31,7 @@ def open_llm(
     try:
         with ending_at_once(progress.clear):
             from ..llm import LLM
-            from ..runtime.backend import LoadOptions
+            from ..runtime.load_options import LoadOptions
 
         options = LoadOptions(
             dtype=flags.dtype,

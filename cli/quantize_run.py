@@ -60,7 +60,7 @@ class Run:
     def find(self, opened: Opened, goal: Goal, text: Path | None, target: Path | None) -> Plan:
         """Work out the mixture that loses least at a size; measures on the text, if there is one."""
         from ..models.quantize import parse_pair, use_threads
-        from ..runtime.backend import LoadOptions
+        from ..runtime.load_options import LoadOptions
         from ..settings import load_settings
         from .quantize_target import Search
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..models.checkpoint.gguf_values import Value
     from ..models.quantize_source import Source, SourceTensor
     from ..quant.imatrix import ImportanceMatrix
-    from ..runtime.backend import LoadOptions
+    from ..runtime.load_options import LoadOptions
     from .quantize_source import Opened
 
 # Groups of matrices that are tried one by one, at most about: of models up to so many weights, and of larger ones.

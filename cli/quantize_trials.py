@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..models.checkpoint.base import Checkpoint
     from ..quant.dtype import DType
     from ..quant.imatrix import ImportanceMatrix
-    from ..runtime.backend import LoadOptions
+    from ..runtime.load_options import LoadOptions
     from .quantize_source import Opened
 
 _LONGEST, _SHORTEST = 512, 16

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 
@@ -24,29 +23,11 @@ from ..models.load import Placement, load_model, model_config
 from ..models.quantize_on_load import quantizing
 from ..quant.linear import lent_types, packed_types
 from ..quant.load_types import BITSANDBYTES
+from .load_options import LoadOptions
 from .memory import MemoryPlan, plan_memory
 
 BLOCK_SIZE = native.SLOTS
 CACHE_TYPES = ("auto", *native.CACHE_TYPES)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """How to load a model.
-
-    num_ctx: context length (None: the model's own); threads: CPU threads (None: cores); cache_type_k, cache_type_v:
-    what keys and values are stored in; cpu: the instruction set of native kernels (None: the best, "none": torch);
-    quantize: the type that matrices get as they are loaded (quant/load_types.py).
-    """
-
-    dtype: str = "auto"
-    device: str = "auto"
-    num_ctx: int | None = None
-    threads: int | None = None
-    cache_type_k: str = "auto"
-    cache_type_v: str = "auto"
-    cpu: str | None = None
-    quantize: str | None = None
 
 
 class Backend:

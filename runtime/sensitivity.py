@@ -12,8 +12,9 @@ from ..quant.dtype import DType
 from ..quant.imatrix import ImportanceMatrix
 from .activations import Activations, observe
 from .alone import run_alone
-from .backend import Backend, LoadOptions
+from .backend import Backend
 from .divergence import Predictions, score
+from .load_options import LoadOptions
 
 # Bytes of logits that are kept to compare with.
 _MOST_KEPT = 1 << 29

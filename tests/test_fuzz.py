@@ -10,7 +10,8 @@ import pytest
 import tiny
 from mull.chat.request import ChatRequest
 from mull.errors import MullError
-from mull.llm import LLM, LoadOptions
+from mull.llm import LLM
+from mull.runtime.load_options import LoadOptions
 
 NUM_MUTATIONS = 2000
 EXTREMES = [0, 1, 0x7F, 0xFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 62, (1 << 64) - 1]

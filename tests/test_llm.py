@@ -27,10 +27,11 @@ from mull.errors import (
     UnsupportedArchitecture,
 )
 from mull.kernels.cpu import native
-from mull.llm import LLM, LoadOptions
+from mull.llm import LLM
 from mull.registry.create import Details, create
 from mull.registry.modelfile import Modelfile
 from mull.registry.store import Store
+from mull.runtime.load_options import LoadOptions
 from mull.settings import load_settings
 
 

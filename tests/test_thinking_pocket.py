@@ -9,7 +9,7 @@ from mull.chat.message import Message
 from mull.chat.request import ChatRequest
 from mull.chat.stream import Done, Reasoning, Text
 from mull.llm import LLM
-from mull.runtime.backend import LoadOptions
+from mull.runtime.load_options import LoadOptions
 from mull.settings import load_settings
 
 OPTIONS = [

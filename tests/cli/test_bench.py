@@ -20,7 +20,7 @@ from mull.models.cache import CacheTypes, NativeCache
 from mull.models.checkpoint.open import open_checkpoint
 from mull.models.load import Placement, load_model
 from mull.runtime import memory
-from mull.runtime.backend import LoadOptions
+from mull.runtime.load_options import LoadOptions
 
 needs_native = pytest.mark.skipif(not instruction_sets(), reason="no native kernels on this machine")
 

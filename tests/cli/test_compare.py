@@ -12,7 +12,7 @@ import torch
 from mull.cli import comparison
 from mull.cli.main import run_command
 from mull.llm import LLM
-from mull.runtime.backend import LoadOptions
+from mull.runtime.load_options import LoadOptions
 
 WORDS = "the weather is fine and the path is long so we walk on "
 SIZE = 64

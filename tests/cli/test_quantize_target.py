@@ -15,7 +15,8 @@ from mull.models.cache import CacheTypes
 from mull.models.checkpoint.open import open_checkpoint
 from mull.models.load import model_config
 from mull.quant.imatrix import ImportanceMatrix
-from mull.runtime.backend import Backend, LoadOptions
+from mull.runtime.backend import Backend
+from mull.runtime.load_options import LoadOptions
 from mull.runtime.memory import weights_room
 
 WORDS = "the weather is fine and the path is long so we walk on "

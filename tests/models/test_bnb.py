@@ -14,7 +14,8 @@ from mull.models.bnb_folder import save_folder
 from mull.models.checkpoint.open import open_checkpoint
 from mull.quant import bnb
 from mull.runtime.alone import run_alone
-from mull.runtime.backend import Backend, LoadOptions
+from mull.runtime.backend import Backend
+from mull.runtime.load_options import LoadOptions
 from safetensors.torch import load_file, save_file
 
 IDS = [1, 5, 9, 33, 77, 12, 100, 3, 8, 90, 45, 6]

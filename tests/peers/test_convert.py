@@ -13,10 +13,11 @@ import tiny
 import torch
 from mull.chat.request import ChatRequest
 from mull.chat.stream import Done
-from mull.llm import LLM, LoadOptions
+from mull.llm import LLM
 from mull.models.checkpoint.gguf_writer import write_gguf
 from mull.models.checkpoint.open import open_checkpoint
 from mull.models.convert.convert import convert
+from mull.runtime.load_options import LoadOptions
 from peers.binding import Peer
 
 pytestmark = pytest.mark.peer

@@ -12,8 +12,9 @@ import tiny
 import torch
 from mull.chat.request import ChatRequest
 from mull.chat.stream import Done
-from mull.llm import LLM, LoadOptions
+from mull.llm import LLM
 from mull.models.pocket import model_path
+from mull.runtime.load_options import LoadOptions
 from peers.binding import Greedy, Peer
 from tiny import Tiny
 

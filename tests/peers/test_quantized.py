@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from mull.llm import LLM, LoadOptions
+from mull.llm import LLM
+from mull.runtime.load_options import LoadOptions
 from peers.binding import Peer, quantize
 from tiny import Tiny
 

@@ -13,7 +13,8 @@ from mull.kernels.cpu.native import instruction_sets
 from mull.models.checkpoint.open import open_checkpoint
 from mull.quant.imatrix import ImportanceMatrix
 from mull.runtime.activations import Activations, observe
-from mull.runtime.backend import Backend, LoadOptions
+from mull.runtime.backend import Backend
+from mull.runtime.load_options import LoadOptions
 
 COMPUTED_BY = ["none", *(isa.name for isa in instruction_sets()[:1])]
 NAMES = ["llama-tied-biased", "qwen3", "gemma3", "phi3", "olmo2", "mixtral", "qwen3moe", "qwen3moe-mixed"]

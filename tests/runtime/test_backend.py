@@ -12,9 +12,10 @@ import torch
 from mull.chat.request import ChatRequest
 from mull.errors import CorruptFile, InvalidRequest, NotSupported
 from mull.kernels.cpu import native
-from mull.llm import LLM, LoadOptions
+from mull.llm import LLM
 from mull.registry.bundled import POCKET
 from mull.runtime.backend import CACHE_TYPES
+from mull.runtime.load_options import LoadOptions
 from mull.settings import Settings
 
 SETS = native.instruction_sets()
