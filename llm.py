@@ -14,6 +14,7 @@ from torch import Tensor
 from .chat.families.detect import detect
 from .chat.message import Message
 from .chat.options import OPTIONS, from_user, merge, sampling_params
+from .chat.overflow import fit
 from .chat.own import own_defaults, own_template
 from .chat.planner import Planner
 from .chat.reply import Asked, events
@@ -162,6 +163,12 @@ class LLM:
         own = {name: value for name, value in request.options.items() if name not in THINK_OPTIONS}
         sampling = self._breakers.fill(sampling_params(merge(self.defaults, from_user(own, "request"))))
         thinking = self._planner.options(request)
+        request, truncated = fit(
+            request,
+            lambda shorter: len(self._session.prompt(shorter, thinking).ids),
+            self.context_length,
+            sampling.max_tokens,
+        )
         prompt, plan, notes = self._plan(request, thinking, sampling.max_tokens)
         if plan is not None and plan.budget == 0 and thinking.mode != "off":
             # The template's own way not to think costs none of the reply's tokens.
@@ -177,9 +184,16 @@ class LLM:
             enforced=plan is not None or not self.family.can_think,
             notes=notes,
             format=request.format,
+            truncated=truncated,
         )
         counter = ThoughtCounter(self.tokenizer, self.family.open_tag, self.family.close_tag, prompt.opened)
         return events(stream, self._session.parser(prompt, request), counter, asked)
+
+    def prompt(self, request: ChatRequest) -> Prompt:
+        """Return what the model would be given to continue: its text and tokens. Raises as `chat` does."""
+        if request.raw is None and self._template_error is not None:
+            raise self._template_error
+        return self._session.prompt(self._with_model_messages(request), self._planner.options(request))
 
     def _plan(
         self, request: ChatRequest, thinking: ThinkOptions, max_tokens: int | None

@@ -12,7 +12,7 @@ from ..runtime.request import Output
 from ..runtime.sampling.logprobs import TokenLogprob
 from ..runtime.thoughts import ThoughtCounter
 from ..runtime.worker import Stream
-from .stream import Done, Event, Progress, ReplyParser, Text, Thinking, Usage
+from .stream import Done, Event, Progress, ReplyParser, Text, Thinking, Truncated, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class Asked:
     """What is known of a request before its reply.
 
     load_ms: time that was spent on loading for it; enforced: its thoughts are kept within their budget; notes: what the
-    user should know of its limits; format: what the answer must look like.
+    user should know of its limits; format: what the answer must look like; truncated: what was left out of the
+    conversation.
     """
 
     prompt_tokens: int
@@ -28,6 +29,7 @@ class Asked:
     enforced: bool = True
     notes: tuple[str, ...] = field(default=())
     format: Constraint | None = None
+    truncated: Truncated | None = None
 
 
 def events(stream: Stream, parser: ReplyParser, thoughts: ThoughtCounter, asked: Asked) -> Iterator[Event]:
@@ -67,7 +69,17 @@ def events(stream: Stream, parser: ReplyParser, thoughts: ThoughtCounter, asked:
     )
     thinking = Thinking(report, asked.enforced, asked.notes)
     conformity = _conformity("".join(answer), asked.format)
-    yield Done(usage, last.finish, tuple(ids), stream.seed, thinking, conformity, tuple(logprobs))
+    yield Done(
+        usage,
+        last.finish,
+        tuple(ids),
+        stream.seed,
+        thinking,
+        conformity,
+        tuple(logprobs),
+        truncated=asked.truncated,
+        stop=last.stop,
+    )
 
 
 def _kept(found: Iterable[Event], answer: list[str]) -> Iterator[Event]:

@@ -106,7 +106,7 @@ class Done:
 
     conformity: whether the answer is what the request's format asked for; None where it asked for none;
     logprobs: what the model thought of each token that was drawn, if the request asked; truncated: what was left out
-    of the conversation, if anything was.
+    of the conversation, if anything was; stop: the stop string that ended it.
     """
 
     usage: Usage
@@ -117,6 +117,7 @@ class Done:
     conformity: Conformity | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     truncated: Truncated | None = None
+    stop: str | None = None
 
 
 Event = Progress | Text | Reasoning | ToolCallBegin | ToolArguments | ToolCallEvent | Done

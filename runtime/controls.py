@@ -42,13 +42,18 @@ class _Matcher:
 
 
 class StopText:
-    """A sequence's text on its way out; after a stop string, `is_stopped` is true and no text follows."""
+    """A sequence's text on its way out; after a stop string, `stopped_by`, no text follows."""
 
     def __init__(self, stream: TextStreamLike, stop: tuple[str, ...] = ()) -> None:
-        self.is_stopped = False
+        self.stopped_by: str | None = None
         self._stream = stream
         self._matchers = [_Matcher(pattern) for pattern in stop]
         self._held = ""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Tell whether a stop string has come."""
+        return self.stopped_by is not None
 
     def feed(self, token: int, *, is_answer: bool = True) -> str:
         """Return the text that is certain now; what is no answer neither stops the reply nor begins what does."""
@@ -73,11 +78,11 @@ class StopText:
             return text
         text = self._held + text
         for end in range(len(self._held), len(text)):
-            complete = [len(m.pattern) for m in self._matchers if m.feed(text[end])]
+            complete = [m.pattern for m in self._matchers if m.feed(text[end])]
             if complete:
-                self.is_stopped = True
+                self.stopped_by = max(complete, key=len)
                 self._held = ""
-                return text[: end + 1 - max(complete)]
+                return text[: end + 1 - len(self.stopped_by)]
         certain = len(text) - max(m.matched for m in self._matchers)
         self._held = text[certain:]
         return text[:certain]

@@ -40,7 +40,8 @@ class Output:
     finish: why it ended, in the request's last output;
     num_thinking: tokens of thought so far, some of them perhaps not given out yet; num_forwarded: tokens computed
     so far, num_sampled: those of them that were drawn, and the last one; thinking: how it thought, in its last output;
-    logprobs: what the model thought of those of the new tokens that were drawn, if the request asks for it.
+    logprobs: what the model thought of those of the new tokens that were drawn, if the request asks for it;
+    stop: the stop string that ended it.
     """
 
     request_id: str
@@ -55,3 +56,4 @@ class Output:
     num_sampled: int = 0
     thinking: ThinkingReport | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    stop: str | None = None

@@ -139,6 +139,7 @@ class Sequence:
             num_sampled=self.num_sampled,
             thinking=thinking,
             logprobs=self._logprobs_of(len(tokens)) if self.logprobs else (),
+            stop=self.text.stopped_by if finish == "stop" else None,
         )
 
     def _logprobs_of(self, count: int) -> tuple[TokenLogprob, ...]:

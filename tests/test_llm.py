@@ -328,3 +328,26 @@ def test_a_folder_brings_its_own_defaults(tmp_path):
         )
         assert llm.tokenizer.eos_ids >= {2, 5}
         assert reply(llm, greedy("abc"))[1].usage.completion_tokens >= 1
+
+
+def test_a_conversation_that_is_too_long_loses_its_oldest_turns_and_says_so():
+    turns = [Message(role, f"What is {n} + 1?") for n in range(12) for role in ("user", "assistant")]
+    request = ChatRequest((*turns, Message("user", "What is 2 + 3?")), options={"temperature": 0})
+    with LLM.open("pocket", LoadOptions(num_ctx=128)) as llm:
+        with pytest.raises(ContextExceeded):
+            next(llm.chat(request))
+        *_, done = llm.chat(replace(request, overflow="oldest"))
+        assert isinstance(done, Done)
+        assert done.truncated is not None
+        assert done.truncated.messages % 2 == 0
+        whole = len(llm.prompt(request).ids)
+        assert done.usage.prompt_tokens == whole - done.truncated.tokens < 128
+
+
+def test_the_stop_string_that_ended_a_reply_is_told():
+    ask = ChatRequest((Message("user", "What is 2 + 3?"),), options={"temperature": 0, "stop": ["x", "5"]})
+    with LLM.open("pocket") as llm:
+        *_, done = llm.chat(ask)
+        assert (done.reason, done.stop) == ("stop", "5")
+        *_, done = llm.chat(replace(ask, options={"temperature": 0}))
+        assert (done.reason, done.stop) == ("stop", None)
