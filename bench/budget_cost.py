@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from mull.chat.request import ChatRequest
 from mull.chat.stream import Done
 from mull.llm import LLM
+from mull.runtime.load_options import LoadOptions
 
 PROMPT = "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
 
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
-    with LLM.open(args.model) as llm:
+    with LLM.open(args.model, LoadOptions(speculate="off")) as llm:
         # Without an open thought a raw prompt has no budget; with one it always has.
         arms = {"no budget": (PROMPT, {}), "budget": (f"{PROMPT}<think>\n", {"think_reserve": 1})}
         for prompt, options in arms.values():

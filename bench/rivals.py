@@ -63,6 +63,7 @@ class Ours:
             cache_type_k=settings.cache_type,
             cache_type_v=settings.cache_type,
             cpu=settings.cpu,
+            speculate="off",  # it is plain decoding that is compared
         )
         self.llm = self.mull.llm.LLM.open(str(settings.path), options)
         _reply(self.llm, 1)

@@ -375,7 +375,7 @@ def main() -> None:
     budgets = [int(part) for part in args.budgets.split(",")]
     points: list[Point] = []
     base: dict[int, list[bool]] = {}
-    with LLM.open(args.model, LoadOptions(threads=args.threads)) as llm:
+    with LLM.open(args.model, LoadOptions(threads=args.threads, speculate="off")) as llm:
         for arm in (arm for arm in ARMS if arm.name in wanted):
             for budget in budgets if arm.budgeted else budgets[:1]:
                 found, seconds = measure(llm, arm, budget, problems)

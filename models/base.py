@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ..errors import NotSupported
 from ..kernels.cpu.native import Isa
+from ..kernels.cpu.program import Attention as Way
 from ..kernels.cpu.program import Program, Recorder, logits
 from ..kernels.dispatch import find
 from .batch import Batch, Span, flatten
-from .cache import Cache, CacheSpec, NativeCache
+from .cache import Cache, CacheSpec, KVCache, NativeCache
 from .checkpoint.base import Checkpoint
 from .checkpoint.names import gguf_name
 from .config import ModelConfig
@@ -22,6 +23,7 @@ from .layers.layer import Parts, PreNormLayer
 from .layers.mlp import Experts, GatedMLP
 from .layers.norm import RMSNorm
 from .layers.rope import Rotary
+from .steady import BY_EXPERTS, TOGETHER, steady_batches
 from .weights import Weights
 
 # Tokens that a step of a native program may have.
@@ -114,25 +116,31 @@ class CausalLM:
         return CacheSpec(self.config.num_layers, self.config.num_kv_heads, self.config.head_dim)
 
     def step(
-        self, spans: Sequence[Span], cache: Cache, *, out: Tensor | None = None, flash: bool = True
+        self, spans: Sequence[Span], cache: Cache, *, out: Tensor | None = None, way: Way = Way.FAST
     ) -> Tensor:
         """Compute the tokens of one step; returns float32 logits of each span's last `num_logits` tokens.
 
         out: memory [rows, vocab] that a native program may leave them in, if it has rows enough.
-        flash=False: a native program's attention keeps all its scores in memory, for comparison.
+        way: PLAIN has a native program's attention keep all its scores in memory, for comparison; STEADY gives every
+        sequence the numbers that it would get alone, however its tokens are cut into steps.
         """
         if not isinstance(cache, NativeCache):
-            return self(Batch.of(spans, cache))
+            return self._steady(spans, cache) if way is Way.STEADY else self(Batch.of(spans, cache))
         assert self.program is not None, "a native cache for a model without a native program"
         numbers, counts = flatten(spans)
         rows = counts[-1]
         out = torch.empty(rows, self.config.vocab_size) if out is None or len(out) < rows else out[:rows]
-        self.program.run(numbers, counts, cache.table, out, flash=flash)
+        self.program.run(numbers, counts, cache.table, out, attention=way)
         self._rows_read += counts[0]
         if self._rows_read > MANY_ROWS:
             self._rows_read = 0
             self._embedding.forget()
         return out
+
+    def _steady(self, spans: Sequence[Span], cache: KVCache) -> Tensor:
+        together = BY_EXPERTS if self.config.num_experts else TOGETHER
+        rows = [self(batch)[wanted] for batch, wanted in steady_batches(spans, cache, together)]
+        return torch.cat(rows)
 
     def _record(self, isa: Isa) -> Program | None:
         """Write the model down as a native program; None if some part of it has no native kernel."""

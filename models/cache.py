@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,6 +67,30 @@ class KVCache:
         """Return keys and values [context, kv_heads, head_dim]; a slice is a view, a tensor of slots a copy."""
         return self._keys[layer][where], self._values[layer][where]
 
+    @property
+    def block_bytes(self) -> int:
+        """Return the bytes of one block, all layers' keys and values."""
+        return sum(part[: self.block_size].nbytes for part in (*self._keys, *self._values))
+
+    def get_block(self, block: int) -> bytes:
+        """Return a copy of one block's bytes."""
+        return b"".join(
+            part[self._slots(block)].contiguous().view(torch.uint8).cpu().numpy().tobytes()
+            for part in (*self._keys, *self._values)
+        )
+
+    def set_block(self, block: int, data: bytes) -> None:
+        """Fill one block with the bytes that `get_block` gave."""
+        start = 0
+        for part in (*self._keys, *self._values):
+            place = part[self._slots(block)]
+            given = torch.frombuffer(bytearray(data[start : start + place.nbytes]), dtype=part.dtype)
+            place.copy_(given.view(place.shape))
+            start += place.nbytes
+
+    def _slots(self, block: int) -> slice:
+        return slice(block * self.block_size, (block + 1) * self.block_size)
+
     def locate(self, blocks: Sequence[int], context: int) -> slice | Tensor:
         """Return where the first `context` tokens of a sequence lie: a slice if its blocks follow one another."""
         size = self.block_size
@@ -90,10 +115,19 @@ class NativeCache:
         self._memory = Memory()
         names = (types.keys, types.values)
         sizes = [self._layer_bytes(spec, name, isa) for name in names]
-        stride = spec.num_layers * sum(sizes)
-        first = self._memory.take(num_blocks * stride)
+        self.block_bytes = stride = spec.num_layers * sum(sizes)
+        self._first = first = self._memory.take(num_blocks * stride)
         keys = [first + layer * sum(sizes) for layer in range(spec.num_layers)]
         self.table = CacheTable(names, stride, keys, [place + sizes[0] for place in keys])
+
+    def get_block(self, block: int) -> bytes:
+        """Return a copy of one block's bytes."""
+        return ctypes.string_at(self._first + block * self.block_bytes, self.block_bytes)
+
+    def set_block(self, block: int, data: bytes) -> None:
+        """Fill one block with the bytes that `get_block` gave."""
+        assert len(data) == self.block_bytes, "a block of another size"
+        ctypes.memmove(self._first + block * self.block_bytes, data, self.block_bytes)
 
     @staticmethod
     def _layer_bytes(spec: CacheSpec, name: str, isa: Isa) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import NotSupported
+from ..kernels.cpu.program import Attention
 from ..kernels.device import available_memory, synchronize
 from ..models.base import MAX_STEP, CausalLM
 from ..models.batch import Span
@@ -22,7 +23,7 @@ def run_alone(
 ) -> Tensor:
     """Compute tokens outside the schedule, after the `start` that the cache holds from its beginning.
 
-    Returns float32 logits [len(ids) - first, vocab] of ids[first:]. flash: as in CausalLM.step.
+    Returns float32 logits [len(ids) - first, vocab] of ids[first:]. flash=False: with plain attention.
     """
     blocks = list(range(cache.num_blocks))
     rows = []
@@ -31,7 +32,7 @@ def run_alone(
             part = ids[at : at + MAX_STEP]
             wanted = max(0, at + len(part) - max(first, at))
             span = Span(part, start + at, blocks, num_logits=wanted)
-            rows.append(model.step([span], cache, flash=flash))
+            rows.append(model.step([span], cache, way=Attention.FAST if flash else Attention.PLAIN))
     return torch.cat(rows)
 
 

@@ -36,8 +36,12 @@ class Backend:
     isa: the native kernels' instruction set; None where torch computes.
     """
 
-    def __init__(self, checkpoint: Checkpoint, options: LoadOptions) -> None:
-        """Choose; raises what does not fit this machine or this checkpoint."""
+    def __init__(self, checkpoint: Checkpoint, options: LoadOptions, *, spare: int = 0) -> None:
+        """Choose; raises what does not fit this machine or this checkpoint.
+
+        spare: bytes that will be free besides, or below 0 that are free and promised to others.
+        """
+        self._spare = spare
         if options.quantize is not None:
             checkpoint = quantizing(checkpoint, options.quantize)
         self.checkpoint = checkpoint
@@ -101,7 +105,7 @@ class Backend:
     @property
     def notes(self) -> list[str]:
         """Say where weights are not kept in the bits that they were loaded in."""
-        kept = self._kept()
+        kept = self.kept_types()
         unpacked = [
             name for name in self.checkpoint.dtype_counts() if name in BITSANDBYTES and name not in kept
         ]
@@ -112,7 +116,7 @@ class Backend:
             f"bitsandbytes'; the weights are unpacked to {str(self.dtype).removeprefix('torch.')}"
         ]
 
-    def _kept(self) -> Mapping[str, float]:
+    def kept_types(self) -> Mapping[str, float]:
         """Return the types that stay in their own bits, and the bytes of a weight."""
         if self.isa is not None:
             return packed_types(self.isa)
@@ -123,11 +127,11 @@ class Backend:
             self.checkpoint,
             self.config,
             self.dtype,
-            available_memory(self.device),
+            max(0, available_memory(self.device) + self._spare),
             num_ctx,
             cache=self.cache_types,
             mapped=maps_files(self.device),
-            packed=self._kept(),
+            packed=self.kept_types(),
         )
 
 

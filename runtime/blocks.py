@@ -66,6 +66,11 @@ class BlockPool:
         """Return how many blocks can be handed out, idle cached ones included."""
         return self._num_free + len(self._idle)
 
+    @property
+    def num_cached(self) -> int:
+        """Return how many blocks are kept for reuse and held by nobody."""
+        return len(self._idle)
+
     def blocks_for(self, num_tokens: int) -> int:
         """Return how many blocks hold this many tokens."""
         return -(-num_tokens // self.block_size)
@@ -89,6 +94,66 @@ class BlockPool:
                 del self._idle[block]
             self._refs[block] += 1
         return found, len(found) * self.block_size
+
+    def find(self, tokens: Sequence[int]) -> list[int]:
+        """Return the cached blocks that begin `tokens`, without holding them."""
+        found: list[int] = []
+        prefix = _ROOT
+        for start in range(0, len(tokens) - self.block_size + 1, self.block_size):
+            block = self._by_key.get((prefix, tuple(tokens[start : start + self.block_size])))
+            if block is None:
+                break
+            found.append(block)
+            prefix = self._prefixes[block]
+        return found
+
+    def add(self, tokens: Sequence[int]) -> int | None:
+        """File a free block as the last of `tokens`, whose other blocks are cached; the caller fills it.
+
+        Returns None if it is cached already, if those before it are not, or if no block is free: nothing is evicted.
+        """
+        found = self.find(tokens)
+        last = len(tokens) // self.block_size - 1
+        if len(found) != last or not self._num_free or not self.reuse:
+            return None
+        block, _ = self._place(found[-1] if found else None, 1)
+        self._free[block] = 0
+        self._num_free -= 1
+        key = (self._prefixes[found[-1]] if found else _ROOT, tuple(tokens[last * self.block_size :]))
+        self._last_prefix += 1
+        self._by_key[key], self._keys[block] = block, key
+        self._prefixes[block] = self._last_prefix
+        self._idle[block] = None
+        return block
+
+    def next_key(self, seq: Holder) -> tuple[int, tuple[int, ...]] | None:
+        """Return what the next block of `seq` will be filed under; None if it will not be full, or not reused."""
+        start = seq.num_published * self.block_size
+        end = start + self.block_size
+        if not self.reuse or len(seq.tokens) < end:
+            return None
+        prefix = self._prefixes[seq.blocks[seq.num_published - 1]] if start else _ROOT
+        return prefix, tuple(seq.tokens[start:end])
+
+    def extend(self, seq: Holder) -> int:
+        """Swap blocks of `seq` that are not full for cached ones of the same text, as far as they go.
+
+        Returns how many tokens its full blocks hold now; the last token is always left to compute.
+        """
+        while (seq.num_published + 1) * self.block_size < len(seq.tokens):
+            block = self._by_key.get(self.next_key(seq) or (-1, ()))
+            if block is None:
+                break
+            if not self._refs[block]:
+                del self._idle[block]
+            self._refs[block] += 1
+            if seq.num_published < len(seq.blocks):
+                own = seq.blocks[seq.num_published]
+                self._refs[own] = 0
+                self._set_free(own)
+            seq.blocks[seq.num_published : seq.num_published + 1] = [block]
+            seq.num_published += 1
+        return seq.num_published * self.block_size
 
     def reserve(self, seq: Holder, num_tokens: int) -> bool:
         """Give `seq` room for `num_tokens` beyond those computed; False, and no change, if there is none."""

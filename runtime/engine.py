@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from .sampling.processors import processors_for
 from .sampling.sampler import Sampler
 from .scheduler import Scheduler, Step
 from .sequence import Sequence
+from .speculative.proposer import Proposer
 from .thinking.automaton import Automaton
 
 
@@ -39,6 +41,7 @@ class Engine:
         sampler: Sampler,
         detokenizer: Callable[[], TextStreamLike],
         token_bytes: Callable[[int], bytes] = lambda token: b"",
+        proposer: Proposer | None = None,
     ) -> None:
         assert runner.block_size == pool.block_size, "the runner's blocks are not the pool's"
         assert scheduler.pool is pool, "the scheduler deals out another pool"
@@ -48,6 +51,7 @@ class Engine:
         self.sampler = sampler
         self._detokenizer = detokenizer
         self._token_bytes = token_bytes
+        self.proposer = proposer
 
     @property
     def has_work(self) -> bool:
@@ -81,13 +85,19 @@ class Engine:
 
     def step(self) -> list[Output]:
         """Advance every scheduled sequence by one forward pass."""
+        started = time.perf_counter()
         step = self.scheduler.schedule()
         if not step.items:
             return []
         with torch.inference_mode():
             logits = self.runner.run(step)
             tokens = self.sampler.sample(logits, step)
-        return self.scheduler.commit(step, tokens)
+        outputs = self.scheduler.commit(step, tokens)
+        if self.proposer is not None:
+            computed = sum(count for _, count in step.items)
+            self.proposer.observe(computed, time.perf_counter() - started)
+            self.proposer.propose(self.scheduler.running)
+        return outputs
 
     def reset(self) -> None:
         """Drop every request and the prefix cache, after an error that may have left either half done."""

@@ -55,11 +55,7 @@ def plan_memory(
     Raises InvalidRequest for a context beyond the model's own, OutOfMemory for one beyond `free`.
     """
     per_token = CacheSpec(config.num_layers, config.num_kv_heads, config.head_dim).token_bytes(cache)
-    counts = checkpoint.dtype_counts()
-    held = int(sum(count * packed.get(name, dtype.itemsize) for name, count in counts.items()))
-    hold = held <= free * WEIGHTS_SHARE
-    weight_bytes = held if hold else checkpoint.nbytes
-    taken = held if hold and mapped else 0 if mapped else weight_bytes
+    hold, weight_bytes, taken = weigh(checkpoint, dtype, free, mapped=mapped, packed=packed)
     left = max(0, free - RESERVE - taken)
     own = config.max_positions
     if num_ctx is None:
@@ -92,6 +88,17 @@ def plan_memory(
         cache_bytes=context * per_token,
         limited_by="memory" if num_ctx is None and context < own else None,
     )
+
+
+def weigh(
+    checkpoint: Checkpoint, dtype: torch.dtype, free: int, *, mapped: bool, packed: Mapping[str, float]
+) -> tuple[bool, int, int]:
+    """Return whether the weights are held, the bytes that they occupy then, and those that are taken of `free`."""
+    counts = checkpoint.dtype_counts()
+    held = int(sum(count * packed.get(name, dtype.itemsize) for name, count in counts.items()))
+    hold = held <= free * WEIGHTS_SHARE
+    weight_bytes = held if hold else checkpoint.nbytes
+    return hold, weight_bytes, held if hold and mapped else 0 if mapped else weight_bytes
 
 
 def weights_room(config: ModelConfig, memory: int, num_ctx: int, cache: CacheTypes) -> int:

@@ -39,7 +39,8 @@ class Output:
     num_computed: prompt tokens computed so far, of num_prompt; num_cached: those that were reused;
     finish: why it ended, in the request's last output;
     num_thinking: tokens of thought so far, some of them perhaps not given out yet; num_forwarded: tokens computed
-    so far, num_sampled: those of them that were drawn, and the last one; thinking: how it thought, in its last output;
+    so far, num_sampled: those of them that were drawn, and the last one; num_drafted: guesses that were computed,
+    num_accepted: tokens that they gave; thinking: how it thought, in its last output;
     logprobs: what the model thought of those of the new tokens that were drawn, if the request asks for it;
     stop: the stop string that ended it.
     """
@@ -54,6 +55,8 @@ class Output:
     num_thinking: int = 0
     num_forwarded: int = 0
     num_sampled: int = 0
+    num_drafted: int = 0
+    num_accepted: int = 0
     thinking: ThinkingReport | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     stop: str | None = None

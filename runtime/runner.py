@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..kernels.cpu.program import Attention
 from ..models.base import CausalLM
 from ..models.batch import Span
 from ..models.cache import Cache
@@ -15,10 +16,12 @@ KEPT_ROWS = 16
 
 
 class ModelRunner:
-    """Runs steps on a model and its cache."""
+    """Runs steps on a model and its cache; deterministic: no bit of a sequence depends on the others of a step."""
 
-    def __init__(self, model: CausalLM, cache: Cache) -> None:
+    def __init__(self, model: CausalLM, cache: Cache, *, deterministic: bool = False) -> None:
         self.model = model
+        self.deterministic = deterministic
+        self._way = Attention.STEADY if deterministic else Attention.FAST
         self.cache = cache
         self.block_size = cache.block_size
         # Kept from step to step, not taken and given back for every token.
@@ -33,4 +36,4 @@ class ModelRunner:
         for sequence, n in step.items:
             ids, wanted = sequence.pending(n), sequence.num_logits(n)
             spans.append(Span(ids, sequence.num_computed, sequence.blocks, num_logits=wanted))
-        return self.model.step(spans, self.cache, out=self._logits)
+        return self.model.step(spans, self.cache, out=self._logits, way=self._way)

@@ -1,8 +1,10 @@
-"""The one rule of scheduling: each step computes min(pending, budget left, chunk) tokens of each sequence.
+"""The one rule of scheduling: each step computes min(pending, share of the budget, chunk) tokens of each sequence.
 
-Running sequences come first, oldest first, then waiting ones while their tokens fit into free blocks. A
-running sequence that needs a block when none is left takes it from the youngest, which waits and is computed
-again later.
+Sequences that reply come first, so that no prompt holds up a reply for longer than a chunk. What they leave of the
+budget prompts share: half is the oldest's, so that it comes to its end, the rest goes to the shortest, which are soon
+done. A text that two prompts begin with is computed once: the other one waits for it. Waiting sequences run when their
+tokens fit into free blocks. A sequence that replies and needs a block when none is left takes it from the youngest,
+which waits and is computed again later.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from ..errors import ContextExceeded, InvalidRequest
 from .blocks import BlockPool
 from .request import FinishReason, Output
 from .sequence import Drawn, Sequence
+from .stats import Counters, EngineStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +30,31 @@ class Scheduler:
     """Decides what each step computes and settles what came of it; a step costs O(running sequences).
 
     max_context: the most tokens a sequence may have, prompt and generated; never more than the pool holds,
-    so that a sequence that runs alone always fits.
+    so that a sequence that runs alone always fits;
+    token_budget: the most tokens of a step; chunk: of one sequence in it; busy_chunk: of all prompts, while others
+    reply; max_running: the most sequences that run at once, None for as many as fit.
     """
 
     def __init__(
-        self, pool: BlockPool, *, max_context: int, token_budget: int = 512, chunk: int = 512
+        self,
+        pool: BlockPool,
+        *,
+        max_context: int,
+        token_budget: int = 512,
+        chunk: int = 512,
+        busy_chunk: int = 512,
+        max_running: int | None = None,
     ) -> None:
         assert token_budget > 0, "a step without tokens"
-        assert chunk > 0, "a chunk without tokens"
+        assert min(chunk, busy_chunk) > 0, "a chunk without tokens"
+        assert max_running is None or max_running > 0, "nothing may run"
         self.pool = pool
         self.max_context = min(max_context, pool.num_blocks * pool.block_size)
         self.token_budget = token_budget
         self.chunk = chunk
+        self.busy_chunk = busy_chunk
+        self.max_running = max_running
+        self.counters = Counters()
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self._by_id: dict[str, Sequence] = {}
@@ -49,6 +65,26 @@ class Scheduler:
     def has_work(self) -> bool:
         """Tell whether any sequence is under way."""
         return bool(self._by_id)
+
+    def stats(self) -> EngineStats:
+        """Return what is under way and what has been done."""
+        pool, counters = self.pool, self.counters
+        return EngineStats(
+            running=len(self.running),
+            waiting=len(self.waiting),
+            blocks_used=pool.num_blocks - pool.num_available,
+            blocks_cached=pool.num_cached,
+            blocks_total=pool.num_blocks,
+            block_size=pool.block_size,
+            steps=counters.steps,
+            computed_tokens=counters.computed,
+            prompt_tokens=counters.prompt,
+            cached_tokens=counters.cached,
+            generated_tokens=counters.generated,
+            preemptions=counters.preempted,
+            finished=counters.finished,
+            cancelled=counters.cancelled,
+        )
 
     def check_prompt(self, num_tokens: int) -> None:
         """Raise InvalidRequest or ContextExceeded unless a prompt this long leaves room for an answer."""
@@ -103,35 +139,76 @@ class Scheduler:
 
     def schedule(self) -> Step:
         """Choose what the next step computes and reserve its blocks."""
+        self._admit_waiting()
+        items = self._replies()
+        left = self.token_budget - sum(count for _, count in items)
+        items += self._prompts(min(left, self.busy_chunk) if items else left)
+        assert items or not self.has_work, "sequences are under way, but none can move"
+        return Step(items)
+
+    def _admit_waiting(self) -> None:
+        """Let those run that have been waiting longest, while there is room for all their tokens."""
+        most = len(self._by_id) if self.max_running is None else self.max_running
+        while self.waiting and len(self.running) < most and not self._is_full:
+            if self._admit(self.waiting[0]):
+                self.running.append(self.waiting.popleft())
+            else:
+                self._is_full = True
+
+    def _replies(self) -> list[tuple[Sequence, int]]:
+        """Return what to compute of sequences that reply, oldest first, with blocks for it."""
         items: list[tuple[Sequence, int]] = []
         budget = self.token_budget
         index = 0
         while index < len(self.running) and budget:
             sequence = self.running[index]
-            count = self._allot(sequence, budget)
-            if not self._make_room(sequence, count):
-                break
-            items.append((sequence, count))
-            budget -= count
+            if not sequence.is_reading:
+                count = self._allot(sequence, budget)
+                if not self._make_room(sequence, count):
+                    break
+                items.append((sequence, count))
+                budget -= count
             index += 1
-        while self.waiting and budget and not self._is_full:
-            sequence = self.waiting[0]
-            if not self._admit(sequence):
-                self._is_full = True
+        return items
+
+    def _prompts(self, budget: int) -> list[tuple[Sequence, int]]:
+        """Return what to compute of prompts, whose blocks are reserved already."""
+        reading = [sequence for sequence in self.running if sequence.is_reading]
+        if not reading or not budget:
+            return []
+        for sequence in reading:
+            self._take_cached(sequence)
+        oldest, *others = reading
+        left = budget - self._allot(oldest, (budget + 1) // 2)
+        under_way = {self.pool.next_key(oldest)}
+        items: list[tuple[Sequence, int]] = []
+        for sequence in sorted(others, key=lambda each: each.num_pending):
+            key = self.pool.next_key(sequence)
+            if not left:
                 break
-            self.running.append(self.waiting.popleft())
-            count = self._allot(sequence, budget)
-            items.append((sequence, count))
-            budget -= count
-        assert items or not self.has_work, "sequences are under way, but none can move"
-        return Step(items)
+            if key is None or key not in under_way:
+                under_way.add(key)
+                items.append((sequence, self._allot(sequence, left)))
+                left -= items[-1][1]
+        taken = sum(count for _, count in items)
+        return [(oldest, self._allot(oldest, budget - taken)), *items]
+
+    def _take_cached(self, sequence: Sequence) -> None:
+        """Reuse what others have computed of a prompt since it was admitted."""
+        known = self.pool.extend(sequence)
+        if known > sequence.num_computed:
+            if not sequence.num_generated:
+                sequence.num_cached += known - sequence.num_computed
+            sequence.num_computed = known
 
     def commit(self, step: Step, drawn: list[Drawn]) -> list[Output]:
         """Settle a step; `drawn` is what each item that had rows of logits got, in order."""
         sampled = iter(drawn)
+        self.counters.steps += 1
         outputs: list[Output] = []
         for sequence, count in step.items:
             sequence.num_forwarded += count
+            self.counters.computed += count
             if sequence.num_logits(count):
                 outputs.append(self._advance(sequence, next(sampled)))
             else:
@@ -147,9 +224,14 @@ class Scheduler:
         if sequence.request.sampling.max_tokens == 0:
             return self._finish(sequence, (), "", "length")
         tokens = sequence.tokens
+        if sequence.is_reading:
+            sequence.is_reading = False
+            self._count_prompt(sequence)
         # The last token was only drawn; of the drafts before it, those that differed are computed again.
         sequence.num_computed = len(tokens) + max(len(drawn.tokens) - 1, 0)
         sequence.num_sampled += 0 if drawn.is_probe else len(drawn.tokens)
+        sequence.num_drafted += len(sequence.drafts)
+        sequence.num_accepted += max(len(drawn.tokens) - 1, 0)
         sequence.drafts = []
         tokens += drawn.tokens
         if drawn.verdict is not None:
@@ -174,6 +256,11 @@ class Scheduler:
         self.pool.publish(sequence)
         return self._finish(sequence, told, text, finish) if finish else sequence.output(told, text)
 
+    def _count_prompt(self, sequence: Sequence) -> None:
+        if not sequence.num_generated:  # after a preemption it has been counted
+            self.counters.prompt += sequence.num_prompt
+            self.counters.cached += sequence.num_cached
+
     def _tell(self, sequence: Sequence, end: int) -> tuple[tuple[int, ...], str, FinishReason | None]:
         """Give out the tokens before `end`, up to where the sequence ends."""
         start = sequence.num_told
@@ -196,6 +283,7 @@ class Scheduler:
         if finish:
             del sequence.tokens[sequence.num_told :]
             sequence.num_computed = min(sequence.num_computed, len(sequence.tokens))
+        self.counters.generated += sequence.num_told - start
         return tuple(sequence.tokens[start : sequence.num_told]), text, finish
 
     def _limit(self, sequence: Sequence) -> FinishReason | None:
@@ -212,11 +300,21 @@ class Scheduler:
         self.pool.release(sequence)
         del self._by_id[sequence.id]
         self._is_full = False
+        if finish == "cancelled":
+            self.counters.cancelled += 1
+        else:
+            self.counters.finished += 1
         return output
 
     def _allot(self, sequence: Sequence, budget: int) -> int:
         """Return how many tokens to compute; drafts beyond them, or beyond the context, are dropped."""
         del sequence.drafts[self.max_context - len(sequence.tokens) :]
+        if sequence.drafts:
+            missing = self.pool.blocks_for(sequence.num_computed + sequence.num_pending) - len(
+                sequence.blocks
+            )
+            if missing and missing + len(self.running) > self.pool.num_available:
+                sequence.drafts = []  # guesses are not worth another one's place
         count = min(sequence.num_pending, budget, self.chunk)
         del sequence.drafts[max(sequence.num_computed + count - len(sequence.tokens), 0) :]
         return count
@@ -227,7 +325,11 @@ class Scheduler:
             youngest = self.running.pop()
             self.pool.release(youngest)
             youngest.num_computed = 0
+            youngest.drafts = []
             self.waiting.appendleft(youngest)
+            # It would only be in the way again.
+            self._is_full = True
+            self.counters.preempted += 1
             if youngest is sequence:
                 return False
         return True
@@ -240,6 +342,7 @@ class Scheduler:
             self.pool.release(sequence)
             sequence.num_computed = 0
             return False
+        sequence.is_reading = True
         if not sequence.num_generated:
             sequence.num_cached = sequence.num_computed
         return True

@@ -37,7 +37,9 @@ class Sequence:
     drafts: guessed tokens that follow `tokens`, to be verified by the next step;
     num_told: how many of `tokens` were given out, or were in the prompt; those after them may be taken back;
     num_forwarded, num_sampled: tokens computed in all, and tokens that were drawn and computed or given out;
+    num_drafted, num_accepted: drafts that were computed, and tokens that they gave;
     guard: watches the answer for loops, if the request asks;
+    is_reading: its prompt is being computed, or what it had when it lost its blocks, and nothing was drawn since;
     num_cached: prompt tokens whose keys and values were found in the cache;
     logprobs: what the model thought of the tokens that were drawn, by their places, if the request asks for it;
     seed: the request's, or the one drawn for it.
@@ -51,10 +53,13 @@ class Sequence:
     tokens: list[int] = field(init=False)
     drafts: list[int] = field(default_factory=list)
     num_computed: int = 0
+    is_reading: bool = False
     num_cached: int = 0
     num_told: int = field(init=False)
     num_forwarded: int = 0
     num_sampled: int = 0
+    num_drafted: int = 0
+    num_accepted: int = 0
     blocks: list[int] = field(default_factory=list)
     num_published: int = 0
     guard: LoopGuard | None = field(init=False)
@@ -137,6 +142,8 @@ class Sequence:
             num_thinking=0 if self.thinking is None else self.thinking.num_thinking,
             num_forwarded=self.num_forwarded,
             num_sampled=self.num_sampled,
+            num_drafted=self.num_drafted,
+            num_accepted=self.num_accepted,
             thinking=thinking,
             logprobs=self._logprobs_of(len(tokens)) if self.logprobs else (),
             stop=self.text.stopped_by if finish == "stop" else None,

@@ -90,6 +90,8 @@ class Worker:
         self._inboxes: dict[str, _Inbox] = {}
         self._is_closing = False
         self._has_stopped = False
+        # As of the last job or step; other threads read it, and never see half of an update.
+        self.stats = engine.scheduler.stats()
         # A daemon, closed at exit: a program that forgets to close still ends, and not with this thread
         # inside torch while the interpreter is taken down, which aborts the process.
         self._thread = threading.Thread(target=self._run, name="mull-engine", daemon=True)
@@ -114,13 +116,21 @@ class Worker:
         self._post(_Job(start, inbox.put))
         return stream
 
-    def end_thinking(self, request_id: str) -> None:
-        """Have a request answer now, if it is under way and thinking."""
+    def end_thinking(self, request_id: str) -> bool:
+        """Have a request answer now, if it is thinking; False if it is not under way."""
+        if request_id not in self._inboxes:
+            return False
         self._post(_Job(lambda: self._engine.scheduler.end_thinking(request_id), self._fail_all))
+        return True
 
     def abort(self, request_id: str) -> None:
         """End a request, if it is under way; its consumer gets an output that says "cancelled"."""
         self._post(_Job(lambda: self._abort(request_id), self._fail_all))
+
+    def check(self) -> None:
+        """Assert, between two steps, that every block of the cache is held by whom the books say."""
+        scheduler = self._engine.scheduler
+        self.run_exclusive(lambda: scheduler.pool.check([*scheduler.running, *scheduler.waiting]))
 
     def run_exclusive(self, function: Callable[[], T]) -> T:
         """Run a function on the engine's thread between two steps; return its result or raise its error."""
@@ -186,6 +196,7 @@ class Worker:
             job.run()
         except Exception as error:
             job.fail(error)
+        self.stats = self._engine.scheduler.stats()
 
     def _next_job(self) -> _Job | None:
         """Return the next job, or None if it is the engine's turn; sleep while there is neither."""

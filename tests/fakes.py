@@ -11,6 +11,7 @@ from mull.runtime.engine import Engine
 from mull.runtime.request import Output
 from mull.runtime.sampling.sampler import Sampler
 from mull.runtime.scheduler import Scheduler, Step
+from mull.runtime.speculative.proposer import Proposer
 from torch import Tensor
 
 Logits = Callable[[tuple[int, ...]], Tensor]
@@ -102,6 +103,7 @@ def engine(
     block_size: int = 4,
     reuse: bool = True,
     pieces: list[str] | None = None,
+    proposer: Proposer | None = None,
     **scheduler: Any,
 ) -> Engine:
     """Return an engine over a fake runner; the rest goes to the scheduler."""
@@ -114,6 +116,7 @@ def engine(
         Sampler(),
         lambda: Letters(pieces),
         lambda token: Letters(pieces).feed(token).encode(),
+        proposer,
     )
 
 

@@ -24,7 +24,7 @@ def run(
     num_wanted: int,
     cache: int,
     logits: int,
-    plain: int,
+    attention: int,
     /,
 ) -> int: ...
 def attention_bytes(program: int, /) -> int: ...

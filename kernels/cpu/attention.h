@@ -312,23 +312,24 @@ inline TileBlocks tile_blocks(const Cached& region, const int32_t* blocks, int k
 }
 
 // Add a tile's values: the keys that all rows see together, the others row by row, for a weight of 0 does not
-// hide a value that is not finite.
+// hide a value that is not finite. A row's keys are added in their order, whatever the other rows see.
 inline void add_values(const Attention& a, const TileBlocks& blocks, const KeySpan* sees,
-                       const float* weights, const float* fade, int n, float* acc) {
+                       const float* weights, float* fade, int n, float* acc) {
     const int dims = a.head_dim;
     KeySpan shared = sees[0];
     for (int t = 1; t < n; t++)
         shared = {most(shared.first, sees[t].first), least(shared.last, sees[t].last)};
     if (shared.last < shared.first) shared.last = shared.first;
-    find_value(a.values.type, n)({weights, int(shared.first), int(shared.last), fade, acc, dims}, blocks);
     const ValueTile single = find_value(a.values.type, 1);
-    const float one = 1;
     const auto add = [&](int t, int64_t first, int64_t last) {
         if (first >= last) return;
-        single({weights + t * kTile, int(first), int(last), &one, acc + t * dims, dims}, blocks);
+        single({weights + t * kTile, int(first), int(last), fade + t, acc + t * dims, dims}, blocks);
+        fade[t] = 1;
     };
+    for (int t = 0; t < n; t++) add(t, sees[t].first, least(sees[t].last, shared.first));
+    find_value(a.values.type, n)({weights, int(shared.first), int(shared.last), fade, acc, dims}, blocks);
     for (int t = 0; t < n; t++) {
-        add(t, sees[t].first, least(sees[t].last, shared.first));
+        fade[t] = 1;
         add(t, most(sees[t].first, shared.last), sees[t].last);
     }
 }
@@ -351,7 +352,8 @@ inline void attend_few(const Attention& a, int kv_head, const float* const* quer
     }
     __builtin_memset(acc, 0, size_t(n) * size_t(a.head_dim) * 4);
     const ScoreTile score = find_score(a.keys.type, n);
-    for (int64_t at = all.first / kSlots * kSlots; at < all.last; at += kTile) {
+    // Tiles begin at multiples of their size, so that a key's tile does not depend on which rows are together.
+    for (int64_t at = all.first / kTile * kTile; at < all.last; at += kTile) {
         const int count = int(least(kTile, all.last - at));
         score(q, a.head_dim, tile_blocks(a.keys, a.blocks, kv_head, at, all.last), count, weights);
         KeySpan sees[kMaxQueries];

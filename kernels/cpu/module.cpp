@@ -140,7 +140,7 @@ PyObject* program(PyObject*, PyObject* args) {
     return PyLong_FromVoidPtr(made);
 }
 
-// run(program, numbers, num_tokens, num_sequences, num_wanted, cache, logits, plain); numbers are 32-bit: the tokens, their
+// run(program, numbers, num_tokens, num_sequences, num_wanted, cache, logits, attention); numbers are 32-bit: the tokens, their
 // positions, four for each sequence, the wanted rows, the blocks
 PyObject* run(PyObject*, PyObject* const* args, Py_ssize_t given) {
     long long n[7];

@@ -56,6 +56,10 @@ typedef struct {
     const void* layers[];
 } mull_cache;
 
+// How attention goes: by what is fastest for these sequences; with all its scores in memory, as textbooks have it, for
+// comparison; or for every token in the same way, so that no bit depends on the tokens beside it.
+enum { MULL_FAST, MULL_PLAIN, MULL_STEADY };
+
 // The tokens of one step. A sequence: its first row, its number of rows, the tokens before them, its first block's
 // place in `blocks`.
 typedef struct {
@@ -63,7 +67,7 @@ typedef struct {
     const int32_t *tokens, *positions, *sequences, *wanted, *blocks;
     const mull_cache* cache;
     float* logits;
-    int32_t plain;  // attention keeps all its scores, as textbooks have it: for comparison
+    int32_t attention;  // MULL_FAST or one of the others
 } mull_step;
 
 // A program over float buffers [max_tokens, width]; null where memory is out or an operation is unknown.

@@ -198,7 +198,7 @@ void Program::plan_attention(const mull_step& step, int threads) {
     int64_t whole = 0, most_queries = kMaxQueries;
     for (int64_t s = 0; s < step.num_sequences; s++) {
         const Span span = span_of(step, s);
-        const int queries = step.plain ? kMaxQueries
+        const int queries = step.attention != MULL_FAST ? kMaxQueries
                                        : isa.queries_at_once(int(step.cache->key_type), int(step.cache->value_type), span.count);
         plan.queries.push_back(queries);
         most_queries = std::max<int64_t>(most_queries, queries);
@@ -208,22 +208,23 @@ void Program::plan_attention(const mull_step& step, int threads) {
     for (int64_t s = 0; s < step.num_sequences; s++) {
         const Span span = span_of(step, s);
         const int64_t wanted = (4 * threads + whole - 1) / std::max<int64_t>(1, whole);
-        const int64_t parts = step.plain ? 1 : std::max<int64_t>(1, std::min(wanted, span.context() / kLeastPart));
+        const int64_t parts = step.attention != MULL_FAST ? 1 : std::max<int64_t>(1, std::min(wanted, span.context() / kLeastPart));
         plan.parts.push_back(int(parts));
         plan.divided |= parts > 1;
         plan.first_item.push_back(plan.first_item.back() + kv_heads * tiles_of(span, group, plan.queries[size_t(s)]) * parts);
         plan.first_score.push_back(plan.first_score.back() + first->a[7] * span.count * score_cols(span));
     }
     const int64_t findings = (plan.divided ? plan.first_item.back() : 0) + threads;
-    const int64_t bytes = (step.plain ? plan.first_score.back() : findings * plan.item_floats) * 4;
+    const bool plain = step.attention == MULL_PLAIN;
+    const int64_t bytes = (plain ? plan.first_score.back() : findings * plan.item_floats) * 4;
     // Scores take much: nothing else keeps their memory.
-    if (!plan.partial || plan.partial_bytes < bytes || plan.plain != bool(step.plain)) {
+    if (!plan.partial || plan.partial_bytes < bytes || plan.plain != plain) {
         plan.partial.reset();
         plan.partial_bytes = 0;
         plan.partial.reset(new Memory(bytes));
         plan.partial_bytes = bytes;
     }
-    plan.plain = step.plain;
+    plan.plain = plain;
     plan.most_bytes = std::max(plan.most_bytes, bytes);
 }
 

@@ -72,7 +72,7 @@ inline void plain_weights(const Attention& a, const PlainRows& rows) {
 
 inline void plain_values(const Attention& a, const PlainRows& rows) {
     alignas(64) float acc[kMaxQueries * kMaxHeadDim];
-    const float ones[kMaxQueries] = {1, 1, 1, 1, 1, 1, 1, 1};
+    float ones[kMaxQueries] = {1, 1, 1, 1, 1, 1, 1, 1};
     const KeySpan seen = seen_by(a, rows);
     __builtin_memset(acc, 0, size_t(rows.n) * size_t(a.head_dim) * 4);
     for (int64_t at = seen.first / kTile * kTile; at < seen.last; at += kTile) {

@@ -239,11 +239,11 @@ MULL_INLINE void add_up(F32s (&total)[Sums][N]) {
     for (int k = 1; k < Sums; k++) each<N>([&](auto t) MULL_INLINE_LAMBDA { total[0][t] += total[k][t]; });
 }
 
-// The same for weights in floating point: columns two by two, in float32. For few rows there are further sums, as one
-// alone would wait for its own last addition.
+// The same for weights in floating point: columns two by two, in float32. There are two sums, as one alone would wait for
+// its own last addition; as many for every number of rows, so that a row's result does not depend on the others.
 template <int Id, int N>
 void panel_product_floats(const uint8_t* w, int64_t cols, const uint8_t* tile, float* out, int64_t stride) {
-    constexpr int sums = N == 1 ? 4 : N <= 6 ? 2 : 1;
+    constexpr int sums = 2;
     const float* x = (const float*)tile;
     F32s total[sums][N];
     for (int k = 0; k < sums; k++) each<N>([&](auto t) MULL_INLINE_LAMBDA { total[k][t] = floats(0); });
@@ -272,7 +272,7 @@ void panel_product_floats(const uint8_t* w, int64_t cols, const uint8_t* tile, f
 // The same for 16-bit weights, in products of bfloat16.
 template <int Id, int N>
 void panel_product_pairs(const uint8_t* w, int64_t cols, const uint8_t* tile, float* out, int64_t stride) {
-    constexpr int sums = N == 1 ? 4 : N <= 8 ? 2 : 1;
+    constexpr int sums = 2;
     F32s total[sums][N];
     for (int k = 0; k < sums; k++) each<N>([&](auto t) MULL_INLINE_LAMBDA { total[k][t] = floats(0); });
     for (int64_t i = 0; i < cols; i += 2 * sums)

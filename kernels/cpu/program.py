@@ -45,6 +45,14 @@ class _Code(IntEnum):
     CAP = auto()
 
 
+class Attention(IntEnum):
+    """How attention goes (mull.h)."""
+
+    FAST = 0
+    PLAIN = auto()
+    STEADY = auto()
+
+
 class Place(NamedTuple):
     """A buffer and a column in it; `width` columns from there are meant."""
 
@@ -240,16 +248,15 @@ class Program:
         cache: CacheTable,
         logits: Tensor,
         *,
-        flash: bool = True,
+        attention: Attention = Attention.FAST,
     ) -> None:
         """Run a step; logits: float32 [wanted, vocab], filled.
 
         numbers, of 32 bits: the tokens, their positions, four for each sequence (first row, rows, tokens before
         them, where its blocks begin), the wanted rows, the blocks; counts: tokens, sequences, wanted rows.
-        flash=False: attention keeps all its scores in memory, as textbooks have it.
         Raises OutOfMemory, and CorruptFile if the model's file was cut short.
         """
-        check(_native.run(self._handle, numbers, *counts, cache.address, logits.data_ptr(), not flash))
+        check(_native.run(self._handle, numbers, *counts, cache.address, logits.data_ptr(), attention))
 
     def attention_bytes(self) -> int:
         """Return the most bytes that attention worked in since this was last asked."""

@@ -75,6 +75,11 @@ def find_packed(infos: Mapping[str, TensorInfo], read: Callable[[str], bytes]) -
     return found
 
 
+def is_described_in_data(name: str) -> bool:
+    """Tell whether a tensor's own bytes say what others are: `find_packed` reads them."""
+    return _STATE in name or name.endswith(".weight_format")
+
+
 def _four_bits(infos: Mapping[str, TensorInfo], name: str, read: Callable[[str], bytes]) -> PackedMatrix:
     matrix, _, kind = name.partition(_STATE)
     if kind not in ("nf4", "fp4"):

@@ -103,6 +103,14 @@ class Header:
     tensors: dict[str, TensorPlace]
 
 
+class CutShort(CorruptFile):
+    """The bytes end before the header does; it needs `needed` of the file's first bytes, or more."""
+
+    def __init__(self, message: str, needed: int) -> None:
+        super().__init__(message, hint="download or convert it again")
+        self.needed = needed
+
+
 class Reader:
     """A cursor over a GGUF header that never reads past the end of the file."""
 
@@ -116,11 +124,16 @@ class Reader:
         """Make the error for this file."""
         return CorruptFile(f"{self.path}: corrupt GGUF file: {what}", hint="download or convert it again")
 
+    def cut_short(self, what: str, needed: int) -> CutShort:
+        """Make the error for a file that ends too soon."""
+        return CutShort(f"{self.path}: corrupt GGUF file: {what}", needed)
+
     def need(self, count: int, what: str) -> None:
         """Raise CorruptFile unless `count` more bytes are there."""
         if count > self.size - self.at:
-            raise self.corrupt(
-                f"{what} at byte {self.at} needs {count} bytes, the file has {self.size - self.at} more"
+            left = self.size - self.at
+            raise self.cut_short(
+                f"{what} at byte {self.at} needs {count} bytes, the file has {left} more", self.at + count
             )
 
     def number(self, layout: Struct, what: str) -> int:
@@ -190,10 +203,10 @@ class Reader:
         data, at, last, unpack = self.data, self.at, self.size - 8, _U64.unpack_from
         for _ in range(count):
             if at > last:
-                raise self.corrupt(f"{what} runs past the end of the file")
+                raise self.cut_short(f"{what} runs past the end of the file", at + 8)
             at += 8 + unpack(data, at)[0]
         if at > self.size:
-            raise self.corrupt(f"{what} runs past the end of the file")
+            raise self.cut_short(f"{what} runs past the end of the file", at)
         return at
 
     def unpack_array(self, packed: PackedArray, what: str) -> list[object]:
@@ -226,20 +239,40 @@ class Reader:
 def read_header(path: Path, data: mmap | bytes) -> Header:
     """Read and check everything before the tensor data; raise UnknownFormat or CorruptFile."""
     reader = Reader(path, data)
+    metadata, entries = _read_all(reader)
+    return Header(metadata, _place_tensors(reader, entries, _alignment(reader, metadata)))
+
+
+def header_bytes(path: Path, start: bytes, size: int) -> int:
+    """Return how many of a file's first bytes its header takes, given some of them; if it takes more, a guess.
+
+    size: of the whole file. Raises UnknownFormat or CorruptFile where more bytes would not help.
+    """
+    reader = Reader(path, start)
+    try:
+        _read_all(reader)
+    except CutShort as cut:
+        if cut.needed > size:
+            raise
+        return min(size, max(cut.needed, 2 * len(start)))
+    return reader.at
+
+
+def _read_all(reader: Reader) -> tuple[GGUFMetadata, list[_Entry]]:
+    """Read the pairs and the descriptions of tensors."""
     _check_version(reader)
     num_tensors = reader.number(_U64, "the number of tensors")
     num_pairs = reader.number(_U64, "the number of metadata pairs")
     # The shortest pair takes 13 bytes, the shortest tensor entry 24.
     reader.need(num_pairs * 13 + num_tensors * 24, f"{num_pairs} metadata pairs and {num_tensors} tensors")
-    metadata = GGUFMetadata(path, data)
+    metadata = GGUFMetadata(reader.path, reader.data)
     for _ in range(num_pairs):
         key = reader.name("a metadata key")
         kind = reader.number(_U32, f"the type of {key!r}")
         start = reader.at
         value = reader.value(kind, f"the metadata value {key!r}")
         metadata.add(key, value, (kind, start, reader.at))
-    entries = _tensor_entries(reader, num_tensors)
-    return Header(metadata, _place_tensors(reader, entries, _alignment(reader, metadata)))
+    return metadata, _tensor_entries(reader, num_tensors)
 
 
 def _check_version(reader: Reader) -> None:

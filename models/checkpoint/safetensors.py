@@ -147,14 +147,7 @@ class SafetensorsCheckpoint(Checkpoint):
     @property
     def chat_template(self) -> str | None:
         """The template in chat_template.jinja, chat_template.json or tokenizer_config.json."""
-        file = self._folder / "chat_template.jinja"
-        if file.is_file():
-            return _read_text(file)
-        for name in ("chat_template.json", "tokenizer_config.json"):
-            template = _pick_template(read_json(self._folder / name, optional=True).get("chat_template"))
-            if template is not None:
-                return template
-        return None
+        return _read_template(self._folder)[1]
 
     @property
     def infos(self) -> Mapping[str, TensorInfo]:
@@ -182,6 +175,22 @@ class SafetensorsCheckpoint(Checkpoint):
         """Let go of the files; tensors already loaded stay valid."""
         for file in self._files:
             file.close()
+
+
+def template_file(path: Path) -> str | None:
+    """Return the name of the file that the chat template of a model comes from; path: its folder, or a file there."""
+    return _read_template(path if path.is_dir() else path.parent)[0]
+
+
+def _read_template(folder: Path) -> tuple[str | None, str | None]:
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.name, _read_text(file)
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        template = _pick_template(read_json(folder / name, optional=True).get("chat_template"))
+        if template is not None:
+            return name, template
+    return None, None
 
 
 def read_json(path: Path, *, optional: bool = False) -> dict[str, object]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,10 @@ _MAX_COMPILED = 32
 class CompiledGrammar:
     """A constraint for one vocabulary, ready to be followed by any number of sequences.
 
-    spaces: the tokens that are nothing but white space; opening: the tag that begins
-    a thought, in tokens.
+    spaces: the tokens that are nothing but white space; opening: the tag that begins a thought, in tokens.
+
+    triggers: texts after which the grammar holds, instead of from the answer's beginning; where it is followed to its
+    end, the answer is free again, or with `once` it ends.
     """
 
     constraint: Constraint
@@ -30,6 +32,22 @@ class CompiledGrammar:
     spaces: frozenset[int]
     opening: tuple[int, ...]
     _start: LLMatcher
+    _library: LLTokenizer
+    _tokens: Sequence[bytes]
+    triggers: tuple[bytes, ...] = ()
+    once: bool = False
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return the bytes of a token."""
+        return self._tokens[token] if token < len(self._tokens) else b""
+
+    def split(self, data: bytes) -> list[int]:
+        """Return tokens that spell some bytes."""
+        return self._library.tokenize_bytes(data)
+
+    def after(self, *triggers: str, once: bool = False) -> CompiledGrammar:
+        """Return the same grammar, to be followed whenever an answer comes to one of these texts."""
+        return replace(self, triggers=tuple(text.encode() for text in triggers), once=once)
 
     def matcher(self) -> LLMatcher:
         """Return a matcher at the beginning of the grammar."""
@@ -50,7 +68,7 @@ class GrammarEngine:
         self._open_tag = (open_tag or "").strip()
         self._tags = [tag for tag in (self._open_tag, *((tag or "").strip() for tag in tags)) if tag]
         self._lock = Lock()
-        self._vocabulary: tuple[LLTokenizer, frozenset[int], tuple[int, ...]] | None = None
+        self._vocabulary: tuple[LLTokenizer, frozenset[int], tuple[int, ...], Sequence[bytes]] | None = None
         self._compiled: dict[Constraint, CompiledGrammar] = {}
 
     def compile(self, constraint: Constraint) -> CompiledGrammar:
@@ -73,12 +91,13 @@ class GrammarEngine:
         grammar = library_grammar(constraint)
         if self._vocabulary is None:
             self._vocabulary = self._load()
-        library, spaces, opening = self._vocabulary
+        library, spaces, opening, tokens = self._vocabulary
         start = new_matcher(library, grammar, constraint)
         refuse_empty(start, library.eos_token, constraint)
-        return CompiledGrammar(constraint, self._tokenizer.vocab_size, spaces, opening, start)
+        size = self._tokenizer.vocab_size
+        return CompiledGrammar(constraint, size, spaces, opening, start, library, tokens)
 
-    def _load(self) -> tuple[LLTokenizer, frozenset[int], tuple[int, ...]]:
+    def _load(self) -> tuple[LLTokenizer, frozenset[int], tuple[int, ...], Sequence[bytes]]:
         from .library import Vocabulary, load_vocabulary
 
         ids = {tag: self._tokenizer.encode(tag, special=False, parse_special=True) for tag in self._tags}
@@ -86,4 +105,5 @@ class GrammarEngine:
         spaces = frozenset(
             token for token, text in enumerate(vocabulary.tokens) if text and not text.strip(b" \t\r\n")
         )
-        return load_vocabulary(vocabulary), spaces, tuple(ids.get(self._open_tag, ()))
+        opening = tuple(ids.get(self._open_tag, ()))
+        return load_vocabulary(vocabulary), spaces, opening, vocabulary.tokens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -11,7 +12,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from ...errors import InvalidRequest
 from .constraint import Constraint
 from .gbnf import gbnf_to_lark
-from .schema import enforceable
+from .schema import enforceable, relaxed
 from .size import check_counts, check_regex
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ _JSON_OPTIONS: Final[JsonCompileOptions] = {
     "whitespace_flexible": True,
     "whitespace_pattern": r" |\r?\n[ \t]{0,24}",
 }
+# What is called is not read by people: on one line it costs least.
+_ONE_LINE: Final[JsonCompileOptions] = {**_JSON_OPTIONS, "whitespace_pattern": " "}
 _ANY_OBJECT: Final[dict[str, object]] = {"type": "object"}
 # A state of the lexer takes up to 2 kB.
 _MAX_STATES = 50_000
@@ -145,6 +148,31 @@ class _Bytes:
 
     def __call__(self, data: bytes) -> list[int]:
         return list(data)
+
+
+def json_rule(constraint: Constraint) -> str | None:
+    """Return a format of JSON as Lark's `%json` takes it, None for any other; raises InvalidRequest."""
+    if constraint.kind not in ("json", "schema"):
+        return None
+    schema = enforceable(json.loads(constraint.text)) if constraint.kind == "schema" else _ANY_OBJECT
+    return json.dumps({**schema, "x-guidance": _JSON_OPTIONS}, ensure_ascii=False)
+
+
+@lru_cache(maxsize=256)
+def lenient_json(text: str) -> tuple[str, tuple[str, ...]]:
+    """Return a JSON schema as Lark's `%json` takes it, without what cannot be enforced; and what that was."""
+    schema, dropped = json.loads(text), list[str]()
+    for attempt in (False, True):
+        try:
+            if attempt:
+                schema, dropped = relaxed(schema)
+            strict = enforceable(schema)
+            new_matcher(byte_tokenizer(), _json_grammar(strict), Constraint("schema", text[:1_000_000]))
+            return json.dumps({**strict, "x-guidance": _ONE_LINE}, ensure_ascii=False), tuple(dropped)
+        except InvalidRequest as error:
+            reason = error.message
+    kind = {"type": schema["type"]} if isinstance(schema.get("type"), str) else {}
+    return json.dumps({**kind, "x-guidance": _ONE_LINE}), (reason,)
 
 
 def _json_grammar(schema: dict[str, object]) -> str:

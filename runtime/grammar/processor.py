@@ -69,6 +69,17 @@ class GrammarProcessor:
         """Tell whether the answer may end here."""
         return self.failure is None and self._matcher.is_accepting()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Tell whether nothing more can come."""
+        return self._matcher.is_stopped()
+
+    def advance(self, tokens: Sequence[int]) -> bool:
+        """Take tokens that came before anything was drawn; return whether they are the grammar's."""
+        taken = self._matcher.try_consume_tokens(list(tokens))
+        self._has_begun = True
+        return taken == len(tokens)
+
     def apply(self, logits: Tensor) -> Tensor:
         """Return the logits [vocab], float32, with minus infinity for every token that is not allowed."""
         self._is_ours = self._active()
@@ -157,10 +168,74 @@ class GrammarProcessor:
         return torch.frombuffer(octets, dtype=torch.int32)
 
 
+class TriggeredProcessor:
+    """Lets an answer be free until one of the grammar's triggers, and keeps what follows it within the grammar."""
+
+    def __init__(
+        self, compiled: CompiledGrammar, active: Callable[[], bool], eos_ids: Iterable[int] = ()
+    ) -> None:
+        self._compiled = compiled
+        self._active = active
+        self._eos = frozenset(eos_ids)
+        self._longest = max(map(len, compiled.triggers))
+        self._text = b""  # the answer's last bytes
+        self._inner: GrammarProcessor | None = None
+        self._is_over = False
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """Return the logits [vocab], float32, with minus infinity for every token that is not allowed."""
+        if not self._active():
+            return logits
+        if self._inner is not None:
+            return self._inner.apply(logits)
+        if self._is_over:
+            kept = {token: float(logits[token]) for token in self._eos if token < logits.shape[0]}
+            logits.fill_(-torch.inf)
+            for token, value in kept.items():
+                logits[token] = value
+        return logits
+
+    def accept(self, token: int) -> None:
+        """Note a token."""
+        if not self._active():
+            self._text = b""
+        elif self._inner is not None:
+            self._inner.accept(token)
+            self._leave()
+        elif not self._is_over:
+            self._look(self._compiled.token_bytes(token))
+
+    def _look(self, piece: bytes) -> None:
+        """Begin the grammar if a trigger ends within a piece."""
+        before = len(self._text)
+        self._text += piece
+        found = [
+            at + len(trigger)
+            for trigger in self._compiled.triggers
+            if (at := self._text.find(trigger)) >= 0 and at + len(trigger) > before
+        ]
+        if not found:
+            self._text = self._text[max(len(self._text) - self._longest + 1, 0) :]
+            return
+        rest, self._text = self._text[min(found) :], b""
+        self._inner = GrammarProcessor(self._compiled, lambda: True, eos_ids=self._eos)
+        if rest and not self._inner.advance(self._compiled.split(rest)):
+            self._inner = None  # what came with the trigger is nothing that the grammar knows
+        self._leave()
+
+    def _leave(self) -> None:
+        """Let the answer be free again where the grammar is at its end, or lost."""
+        if self._inner is not None and (self._inner.is_stopped or self._inner.failure is not None):
+            self._is_over = self._compiled.once and self._inner.failure is None
+            self._inner = None
+
+
 def processor_for(
     grammar: CompiledGrammar, eos_ids: frozenset[int], thinking: Automaton | None
-) -> GrammarProcessor:
+) -> GrammarProcessor | TriggeredProcessor:
     """Return what keeps a sequence's answer, and not its thoughts, within the grammar."""
+    if grammar.triggers:
+        return TriggeredProcessor(grammar, lambda: thinking is None or not thinking.thinking, eos_ids)
     if thinking is None:
         return GrammarProcessor(grammar, lambda: True, eos_ids=eos_ids)
     may_think = thinking.plan.budget > 0 and not thinking.plan.opened

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NoReturn
 from urllib.parse import unquote
 
@@ -73,6 +73,53 @@ def enforceable(schema: Schema) -> Schema:
             assert isinstance(more, list)
             more.append({"pattern": _CALENDAR})
     return schema
+
+
+def relaxed(schema: Schema) -> tuple[Schema, list[str]]:
+    """Return a schema without the keywords that cannot be enforced, and what they were.
+
+    It allows more than the schema, never less; what is left may still be too much to enforce.
+    """
+    schema = copy.deepcopy(schema)
+    schema.pop("$schema", None)
+    dropped: list[str] = []
+    for part, path in _subschemas(schema):
+        for key in [*part]:
+            if key == "x-guidance" or not (key in _ENFORCED or key in _SAY_NOTHING or key.startswith("x-")):
+                kind = part.get("type")
+                if key == "nullable" and part.pop(key) is True and isinstance(kind, str):
+                    part["type"] = [kind, "null"]
+                elif key != "nullable":
+                    dropped.append(f"{path}/{key}")
+                    del part[key]
+        if "oneOf" in part and "anyOf" not in part:
+            part["anyOf"] = part.pop("oneOf")
+        for key, check in (("format", _check), ("minProperties", _check), ("additionalItems", _check)):
+            if key in part and not _passes(
+                check, {"type": part.get("type"), key: part[key], **_beside(part)}
+            ):
+                dropped.append(f"{path}/{key}")
+                del part[key]
+        if "pattern" in part and not _passes(
+            lambda one, _: _check_patterns(one), {"pattern": part["pattern"]}
+        ):
+            dropped.append(f"{path}/pattern")
+            del part["pattern"]
+    return schema, dropped
+
+
+def _beside(part: Schema) -> Schema:
+    """Return what some keywords of a schema are judged by."""
+    keys = ("items", "required", "additionalProperties", "patternProperties")
+    return {key: part[key] for key in keys if key in part}
+
+
+def _passes(check: Callable[[Schema, str], None], part: Schema) -> bool:
+    try:
+        check(part, "")
+    except InvalidRequest:
+        return False
+    return True
 
 
 def _subschemas(schema: Schema) -> Iterator[tuple[Schema, str]]:

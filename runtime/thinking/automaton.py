@@ -361,7 +361,7 @@ class Automaton:
         self._inject(forced[:inside])
         self._injected += len(forced) - inside + len(follow)
         self._finish(reason)
-        self._answer.is_final = bool(marks.header_begins) and not follow
+        self._answer.is_final = self.plan.is_final and bool(marks.header_begins) and not follow
         return Verdict(drop + refused, forced + follow)
 
     def _closing(self, reason: EndReason) -> tuple[tuple[int, ...], tuple[int, ...]]:

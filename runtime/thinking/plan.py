@@ -48,7 +48,8 @@ class ThinkingPlan:
     instead of a refused end, in turn; soft: the share of the budget after which ends at boundaries are favoured, 0
     for a bare cut, wherever it falls; loop: repeats that count as a loop, 0 for never; nudge: said once at a loop
     before it ends the thought; exit: the confidence in an answer at which the thought ends; answer_prefix: what leads
-    to that answer; lead: what is put after a natural end, where the answer must follow at once.
+    to that answer; lead: what is put after a natural end, where the answer must follow at once; is_final: what is put
+    after a forced end leads to the answer itself, and to no other message.
     """
 
     marks: Marks
@@ -65,6 +66,7 @@ class ThinkingPlan:
     exit: float | None = None
     answer_prefix: tuple[int, ...] = ()
     lead: tuple[int, ...] = ()
+    is_final: bool = True
 
 
 @dataclass(frozen=True, slots=True)

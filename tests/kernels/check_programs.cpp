@@ -97,7 +97,7 @@ struct Session {
     std::vector<std::vector<uint8_t>> memory;
     mull_cache* cache;
     std::vector<int32_t> done;
-    int plain = 0;
+    int attention = MULL_FAST;
     std::vector<std::vector<Floats>> logits;  // [sequence][token]; empty where not wanted
 
     Session(const Config& c, int isa, const Sequences& all, Random& g)
@@ -139,7 +139,7 @@ struct Session {
         }
         Floats out(wanted.size() * kVocabulary, NAN);
         const mull_step step{int32_t(tokens.size()), int32_t(spans.size() / 4), int32_t(wanted.size()), tokens.data(),
-                             positions.data(), spans.data(), wanted.data(), places.data(), cache, out.data(), plain};
+                             positions.data(), spans.data(), wanted.data(), places.data(), cache, out.data(), attention};
         const int result = mull_run(program, &step);
         for (size_t i = 0; i < whose.size(); i++)
             logits[whose[i].first][whose[i].second].assign(&out[i * kVocabulary], &out[i * kVocabulary] + kVocabulary);
@@ -150,7 +150,7 @@ struct Session {
 struct Way {
     int threads;
     bool whole;  // everything at once; or chunk after chunk of random sizes, some sequences resting
-    int plain;
+    int attention;
 };
 constexpr int kMostTokens = 80;  // of a step of chunks
 
@@ -178,7 +178,7 @@ Logits run(const Model& model, int isa, const Sequences& all, const Way& way) {
     int64_t tokens = 0;
     for (const auto& sequence : all) tokens += int64_t(sequence.size());
     Session session(model.config, isa, all, g);
-    session.plain = way.plain;
+    session.attention = way.attention;
     void* program = program_of(model, isa, way.whole ? tokens : kMostTokens);
     if (!program || feed(session, program, way.whole, g)) failures++, std::printf("FAILED: a step\n");
     mull_free(program);
@@ -206,6 +206,22 @@ Sequences random_sequences(Random& g, const std::vector<int>& lengths) {
     return all;
 }
 
+// No bit of a sequence's logits may depend on the sequences beside it, on chunks or on threads.
+double check_steady(const Model& model, int isa, const Sequences& all, const std::vector<std::vector<Doubles>>& want) {
+    const Logits together = run(model, isa, all, {1, false, MULL_STEADY});
+    for (size_t s = 0; s < all.size(); s++)
+        for (const bool whole : {false, true}) {
+            const Logits alone = run(model, isa, {all[s]}, {whole ? 1 : 2, whole, MULL_STEADY});
+            size_t seen = 0, differ = 0;
+            for (size_t t = 0; t < all[s].size(); t++)
+                if (!alone[0][t].empty() && !together[s][t].empty()) seen++, differ += alone[0][t] != together[s][t];
+            if (seen && !differ) continue;
+            failures++;
+            std::printf("FAILED %s %s: sequence %d alone, %s\n", mull_isa(isa), model.config.name, int(s), whole ? "at once" : "in chunks");
+        }
+    return compare(together, want);
+}
+
 void check_model(const Config& config, const std::vector<int>& sets, const std::vector<int>& lengths) {
     Random g(unsigned(config.embed) + 100);
     const Sequences all = random_sequences(g, lengths);
@@ -215,14 +231,15 @@ void check_model(const Config& config, const std::vector<int>& sets, const std::
     const bool divided = lengths[0] >= 512;  // such contexts are shared out by threads, and merged
     for (int isa : sets) {
         model.pack(isa);
-        double worst = compare(run(model, isa, all, {2, true, 1}), want);
+        double worst = compare(run(model, isa, all, {2, true, MULL_PLAIN}), want);
+        worst = std::max(worst, check_steady(model, isa, all, want));
         for (const bool whole : {false, true}) {
             if (whole && divided) continue;
-            const Logits alone = run(model, isa, all, {1, whole, 0});
+            const Logits alone = run(model, isa, all, {1, whole, MULL_FAST});
             worst = std::max(worst, compare(alone, want));
             for (int threads : {2, 3, 7}) {
                 if ((threads == 7) != whole || (divided && threads == 2)) continue;  // 7 meet rarely on a few cores
-                const Logits again = run(model, isa, all, {threads, whole, 0});
+                const Logits again = run(model, isa, all, {threads, whole, MULL_FAST});
                 worst = std::max(worst, compare(again, want));
                 if (divided || again == alone) continue;
                 failures++, std::printf("FAILED %s %s: %d threads\n", mull_isa(isa), config.name, threads);

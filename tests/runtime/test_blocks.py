@@ -215,12 +215,20 @@ class Model:
         seq.num_computed += count
         self.pool.publish(seq)
 
+    def extend(self) -> None:
+        if self.live:
+            seq = self.random.choice(self.live)
+            before = seq.num_computed
+            seq.num_computed = max(before, self.pool.extend(seq))
+            assert seq.num_computed in (before, seq.num_published * self.size)
+            assert seq.num_computed == before or seq.num_computed < len(seq.tokens)
+
     def stop(self) -> None:
         if self.live:
             self.pool.release(self.live.pop(self.random.randrange(len(self.live))))
 
     def step(self) -> None:
-        self.random.choices([self.start, self.grow, self.stop], weights=[2, 6, 2])[0]()
+        self.random.choices([self.start, self.grow, self.extend, self.stop], weights=[2, 6, 2, 2])[0]()
         self.pool.check(self.live)
         for seq in self.live:
             for at in range(seq.num_computed):

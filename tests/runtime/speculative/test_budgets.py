@@ -1,0 +1,100 @@
+"""Tests that a reply has the same tokens however many are drafted, and whoever guesses them, budgets or not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import mull.llm
+import pytest
+from mull.chat.message import Message
+from mull.chat.request import ChatRequest
+from mull.chat.stream import Done
+from mull.llm import LLM
+from mull.runtime.load_options import LoadOptions
+from mull.runtime.sequence import Sequence as Reply
+
+OPTIONS: list[dict[str, object]] = [
+    {"temperature": 0},
+    {"temperature": 0, "think": 0},
+    {"temperature": 0, "think": 5},
+    {"temperature": 0.9, "think": 17},
+    {"temperature": 0, "think_min": 12, "think_rounds": 3},
+    {"temperature": 0.9, "think_exit": "confidence:0.1", "think_reserve": 0},
+    {"temperature": 0.9, "think": 8, "num_predict": 15},
+    {"temperature": 0, "think": "off", "ignore_eos": True, "num_predict": 40},
+]
+
+
+class Junk:
+    """Guesses any tokens at all, tags and ends among them."""
+
+    def __init__(self, count: int, vocab_size: int) -> None:
+        self._count = count
+        self._vocabulary = range(vocab_size)
+        self._rng = random.Random(count)
+
+    def propose(self, sequences: Sequence[Reply]) -> None:
+        """Fill the drafts of those sequences that reply."""
+        for sequence in sequences:
+            if not sequence.is_reading:
+                sequence.drafts = self._rng.choices(self._vocabulary, k=self._count)
+
+    def observe(self, num_tokens: int, seconds: float) -> None:
+        """Learn nothing."""
+
+
+@contextmanager
+def guessing(who: str, count: int) -> Iterator[LLM]:
+    """Open the demo model, with so many guesses a step by one of three."""
+    draft = "pocket" if who == "itself" else None
+    with pytest.MonkeyPatch.context() as patch:
+        if who == "junk":
+            patch.setattr(mull.llm, "make_proposer", lambda *_: Junk(count, 512))
+        with LLM.open("pocket", LoadOptions(speculate=str(count), draft=draft)) as llm:
+            yield llm
+
+
+def ask(llm: LLM, options: dict[str, object]) -> Done:
+    """Return the end of a reply, which holds all its tokens; every token that was computed is accounted for."""
+    message = Message("user", "What is 347 + 685?")
+    *_, done = llm.chat(ChatRequest((message,), options={"seed": 7, **options}))
+    assert isinstance(done, Done)
+    report, usage = done.thinking.report, done.usage
+    assert report is not None
+    assert usage.forwarded_tokens == (
+        usage.prompt_tokens - usage.cached_tokens + usage.sampled_tokens - 1 + report.injected
+        + report.probe_tokens + usage.drafted_tokens - usage.accepted_tokens
+    )  # fmt: skip
+    return done
+
+
+def counts(done: Done) -> tuple[object, ...]:
+    """Return what became of the thought, but for the time that it took."""
+    report = done.thinking.report
+    assert report is not None
+    return report.tokens, report.reason, report.injected, report.discarded, report.probe_tokens
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[Done]:
+    """The replies without guesses."""
+    with LLM.open("pocket", LoadOptions(speculate="off")) as llm:
+        return [ask(llm, options) for options in OPTIONS]
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+@pytest.mark.parametrize("who", ["text", "itself", "junk"])
+def test_no_token_depends_on_guesses(expected: list[Done], who: str, count: int) -> None:
+    with guessing(who, count) as llm:
+        found = [ask(llm, options) for options in OPTIONS]
+    for plain, done in zip(expected, found, strict=True):
+        assert done.token_ids == plain.token_ids
+        assert counts(done) == counts(plain)
+        assert done.reason == plain.reason
+    drafted = sum(done.usage.drafted_tokens for done in found)
+    accepted = sum(done.usage.accepted_tokens for done in found)
+    assert accepted < drafted / 10 if who == "junk" else 0 < accepted <= drafted
+    if who == "itself":  # greedily, and without a budget in between
+        assert found[-1].usage.accepted_tokens >= 15
