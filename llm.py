@@ -7,39 +7,40 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 
 from torch import Tensor
 
-from .chat.families.detect import detect
-from .chat.message import Message
-from .chat.options import OPTIONS, from_user, merge, sampling_params
+from .chat.options import from_user, merge, sampling_params
 from .chat.overflow import fit
-from .chat.own import own_defaults, own_template
-from .chat.planner import Planner
-from .chat.reply import Asked, events
+from .chat.reply import Asked, events, saving
 from .chat.request import ChatRequest
-from .chat.session import Prompt, Session
+from .chat.session import Prompt
+from .chat.speech import load_notes, speech_of, with_own_messages
 from .chat.stream import Event
 from .chat.thinking import THINK_OPTIONS, ThinkOptions
+from .chat.tool_grammar import grammar_for
 from .errors import ContextExceeded, InvalidRequest, NotSupported, TokenizerError
 from .kernels.device import loading, trim_memory
-from .models.base import MAX_STEP
 from .models.checkpoint.base import Checkpoint
 from .models.checkpoint.open import open_checkpoint
 from .registry.target import Target, find_target
 from .runtime.alone import Alone
-from .runtime.backend import BLOCK_SIZE, Backend
-from .runtime.blocks import BlockPool
+from .runtime.assembly import make_engine
+from .runtime.backend import Backend
+from .runtime.block_files import BlockFiles, stamp
 from .runtime.engine import Engine
 from .runtime.grammar.engine import GrammarEngine
-from .runtime.load_options import LoadOptions
+from .runtime.load_options import LoadOptions, with_parameters
 from .runtime.memory import MemoryPlan
+from .runtime.prompt_cache import PromptCache
 from .runtime.request import Request
 from .runtime.runner import ModelRunner
 from .runtime.sampling.dry import BreakerIndex
-from .runtime.sampling.sampler import Sampler
-from .runtime.scheduler import Scheduler
+from .runtime.speculative.load import make_proposer
+from .runtime.speculative.proposer import Proposer
+from .runtime.stats import EngineStats
 from .runtime.thinking.plan import ThinkingPlan
 from .runtime.thoughts import ThoughtCounter
 from .runtime.tokenizer.load import load_tokenizer
@@ -48,8 +49,6 @@ from .runtime.worker import Worker
 from .settings import Settings, load_settings
 
 Progressed = Callable[[int, int], None] | None
-
-CHUNK = MAX_STEP
 
 
 class LLM:
@@ -67,7 +66,8 @@ class LLM:
         self.contents = target.contents
         if self.contents is not None and self.contents.adapters:
             raise NotSupported("this model has an ADAPTER, and adapters cannot be applied yet")
-        self._backend = Backend(self.checkpoint, self._with_parameters(options))
+        said = self.contents.parameters if self.contents is not None else {}
+        self._backend = Backend(self.checkpoint, with_parameters(options, said))
         self.checkpoint = self._backend.checkpoint  # quantized, if that was asked for
         self.config, self.threads = self._backend.config, self._backend.threads
         # The tokenizer takes Python's time, the weights mostly that of the disk and the kernels.
@@ -78,24 +78,19 @@ class LLM:
         self._check_vocabulary()
         self.checkpoint.trim()
         trim_memory()
-        self.template, self._template_error = own_template(
-            self.checkpoint, self.contents.template if self.contents is not None else None, self.tokenizer
-        )
-        self.family = detect(
-            self.template.source if self.template else None,
-            self.tokenizer.token_id,
-            self.checkpoint.architecture,
-            self.template.switch if self.template else None,
-        )
-        said = self.contents.parameters if self.contents is not None else {}
-        self.defaults = own_defaults(self.checkpoint, said)
-        self._session = Session(self.template, self.family, self.tokenizer)
+        limits = (settings.think_budget, settings.think_max)
+        speech = speech_of(self.checkpoint, self.tokenizer, self.contents, *limits)
+        own, self.family, self.defaults = speech.own, speech.family, speech.defaults
+        self.template, self._template_error, self._template_note = own.template, own.error, own.note
+        self._session, self._planner = speech.session, speech.planner
         self._breakers = BreakerIndex(self.tokenizer)
-        self._planner = Planner(self.family, self.tokenizer, said, settings.think_budget, settings.think_max)
         others = (self.family.close_tag, self.family.tool_open, self.family.tool_close)
         self._grammars = GrammarEngine(self.tokenizer, self.family.open_tag, others)
         self._alone = Alone(self._model, self._backend)
-        self._worker = Worker(self._engine())
+        proposer = self._proposer(options, settings)
+        engine = make_engine(self._model, self._backend, self.tokenizer, options, proposer)
+        self._worker = Worker(engine)
+        self._prompts = self._prompt_cache(engine, options.prompt_cache, settings.cache_dir / "prompts")
         # Not at exit: the worker itself waits for its thread then.
         weakref.finalize(self, self._worker.stop).atexit = False
         self.load_ms = self._untold_load_ms = (time.perf_counter() - started) * 1000
@@ -127,20 +122,8 @@ class LLM:
     @property
     def notes(self) -> list[str]:
         """What a user should know about this load before relying on it; often nothing."""
-        notes = []
-        if self.plan.limited_by:
-            notes.append(
-                f"the context is {self.context_length} of the model's {self.config.max_positions} tokens, "
-                "for want of memory"
-            )
-        if not self.plan.hold:
-            notes.append("the weights do not fit into memory unpacked; they are unpacked at each use, slowly")
-        notes += self._backend.notes
-        known = {*OPTIONS, *THINK_OPTIONS, "num_ctx", "num_thread"}
-        unused = [name for name in (self.contents.parameters if self.contents else ()) if name not in known]
-        if unused:
-            notes.append(f"of the Modelfile's parameters these have no effect yet: {', '.join(unused)}")
-        return notes
+        said = self.contents.parameters if self.contents is not None else {}
+        return load_notes(self._backend, self._template_note, said)
 
     @property
     def backend(self) -> str:
@@ -157,9 +140,9 @@ class LLM:
 
         Raises InvalidRequest, ContextExceeded, NotSupported or TemplateError before the first event.
         """
-        if request.raw is None and self._template_error is not None:
+        if request.raw is None and request.template is None and self._template_error is not None:
             raise self._template_error
-        request = self._with_model_messages(request)
+        request = with_own_messages(request, self.contents)
         own = {name: value for name, value in request.options.items() if name not in THINK_OPTIONS}
         sampling = self._breakers.fill(sampling_params(merge(self.defaults, from_user(own, "request"))))
         thinking = self._planner.options(request)
@@ -173,8 +156,10 @@ class LLM:
         if plan is not None and plan.budget == 0 and thinking.mode != "off":
             # The template's own way not to think costs none of the reply's tokens.
             prompt, plan, _ = self._plan(request, replace(thinking, mode="off"), sampling.max_tokens)
+        if self._prompts is not None:
+            self._prompts.restore(prompt.ids)
         identity = {} if request.id is None else {"id": request.id}
-        grammar = None if request.format is None else self._grammars.compile(request.format)
+        grammar, kept = grammar_for(request, self._session, self._grammars)
         stream = self._worker.submit(
             Request(prompt.ids, sampling, self.tokenizer.eos_ids, plan, grammar, **identity)
         )
@@ -182,18 +167,31 @@ class LLM:
             prompt_tokens=len(prompt.ids),
             load_ms=self._take_load_ms(),
             enforced=plan is not None or not self.family.can_think,
-            notes=notes,
+            notes=(*notes, *kept),
             format=request.format,
             truncated=truncated,
+            prompt_ids=prompt.ids,
         )
         counter = ThoughtCounter(self.tokenizer, self.family.open_tag, self.family.close_tag, prompt.opened)
-        return events(stream, self._session.parser(prompt, request), counter, asked)
+        reply = events(stream, self._session.parser(prompt, request), counter, asked)
+        return reply if self._prompts is None else saving(reply, self._prompts, prompt.ids)
 
     def prompt(self, request: ChatRequest) -> Prompt:
         """Return what the model would be given to continue: its text and tokens. Raises as `chat` does."""
-        if request.raw is None and self._template_error is not None:
+        if request.raw is None and request.template is None and self._template_error is not None:
             raise self._template_error
-        return self._session.prompt(self._with_model_messages(request), self._planner.options(request))
+        return self._session.prompt(with_own_messages(request, self.contents), self._planner.options(request))
+
+    def measure(self, request: ChatRequest) -> tuple[int, int | None]:
+        """Return the tokens of a request's prompt, and the most its thought may take; None where nothing limits one.
+
+        Raises as `chat` does; nothing is computed.
+        """
+        request = with_own_messages(request, self.contents)
+        own = {name: value for name, value in request.options.items() if name not in THINK_OPTIONS}
+        most = sampling_params(merge(self.defaults, from_user(own, "request"))).max_tokens
+        prompt, plan, _ = self._plan(request, self._planner.options(request), most)
+        return len(prompt.ids), None if plan is None else plan.budget
 
     def _plan(
         self, request: ChatRequest, thinking: ThinkOptions, max_tokens: int | None
@@ -205,13 +203,21 @@ class LLM:
         window = min(self.context_length - len(prompt.ids), max_tokens or self.context_length)
         return prompt, *self._planner.plan(request, thinking, window, opened=prompt.opened)
 
-    def end_thinking(self, request_id: str) -> None:
-        """Have the reply to the request of this id answer now, if it is still thinking."""
-        self._worker.end_thinking(request_id)
+    def end_thinking(self, request_id: str) -> bool:
+        """Have the reply to the request of this id answer now, if it is still thinking; False if there is none."""
+        return self._worker.end_thinking(request_id)
 
     def abort(self, request_id: str) -> None:
         """End the reply to the request of this id after its present token, with the reason "cancelled"."""
         self._worker.abort(request_id)
+
+    def stats(self) -> EngineStats:
+        """Return what the engine has under way, holds, and has done so far; any thread may ask."""
+        return self._worker.stats
+
+    def check(self) -> None:
+        """Assert that the cache's books are right; for tests and long runs."""
+        self._worker.check()
 
     def logits(self, ids: Sequence[int], first: int = 0) -> Tensor:
         """Compute one window on its own; returns float32 logits [len(ids) - first, vocab] of ids[first:]."""
@@ -246,32 +252,23 @@ class LLM:
     ) -> None:
         self.close()
 
-    def _with_parameters(self, options: LoadOptions) -> LoadOptions:
-        """Fill in what the Modelfile says and the user did not."""
-        return replace(
-            options,
-            num_ctx=self._parameter("num_ctx") if options.num_ctx is None else options.num_ctx,
-            threads=options.threads or self._parameter("num_thread"),
-        )
+    def _proposer(self, options: LoadOptions, settings: Settings) -> Proposer | None:
+        """Return what guesses the next tokens, by itself or with the draft model that was asked for."""
+        drafts = self.contents.drafts if self.contents is not None else ()
+        named = None if options.draft is None else find_target(options.draft, settings).path
+        draft = named or (drafts[0] if drafts else None)
+        return make_proposer(options, self._backend, self.tokenizer, draft, self.context_length)
 
-    def _parameter(self, name: str) -> int | None:
-        """Return a size that the Modelfile sets; None if it sets none."""
-        value = self.contents.parameters.get(name) if self.contents is not None else None
-        return value if isinstance(value, int) and value > 0 else None
-
-    def _engine(self) -> Engine:
-        cache = self._backend.new_cache(self._model, self.context_length)
-        pool = BlockPool(cache.num_blocks, BLOCK_SIZE)
-        tokenizer = self.tokenizer  # the engine must not hold the LLM, or nothing would ever free it
-        scheduler = Scheduler(pool, max_context=self.context_length, token_budget=CHUNK, chunk=CHUNK)
-        return Engine(
-            ModelRunner(self._model, cache),
-            pool,
-            scheduler,
-            Sampler(),
-            detokenizer=lambda: tokenizer.stream(continuing=True),
-            token_bytes=tokenizer.token_bytes,
-        )
+    def _prompt_cache(self, engine: Engine, limit: int | None, folder: Path) -> PromptCache | None:
+        """Return what keeps long prompts on disk; None where nobody asked for that."""
+        if limit is None:
+            return None
+        # What a block's bytes depend on, besides its tokens.
+        assert isinstance(engine.runner, ModelRunner)
+        ways = (self.backend, engine.runner.deterministic)
+        parts = (stamp(self.checkpoint.path), self.config, *ways, self.context_length)
+        files = BlockFiles(folder, repr(parts), limit)
+        return PromptCache(files, engine.pool, engine.runner.cache, self._worker.run_exclusive)
 
     def _check_vocabulary(self) -> None:
         """Raise TokenizerError if the model lacks pieces of ordinary text; it may lack markup (Gemma 3 1B)."""
@@ -304,15 +301,6 @@ class LLM:
                 field="prompt",
                 hint=f"{larger}shorten the prompt",
             )
-
-    def _with_model_messages(self, request: ChatRequest) -> ChatRequest:
-        """Put the Modelfile's SYSTEM and MESSAGEs before a conversation that has no system message of its own."""
-        if request.raw is not None or self.contents is None:
-            return request
-        before = tuple(Message(role, text) for role, text in self.contents.messages)  # type: ignore[arg-type]
-        if self.contents.system and not any(m.role == "system" for m in (*before, *request.messages)):
-            before = (Message("system", self.contents.system), *before)
-        return replace(request, messages=(*before, *request.messages))
 
     def _take_load_ms(self) -> float:
         """Return what loading took, to the first reply; later ones found the model loaded."""

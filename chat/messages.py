@@ -4,15 +4,23 @@
       │ other text ──► ANSWER                       │ end of the message, or the next header
       └─────────────────────◄──────────────────────┘
 
-Only what may still become a header or an end is held back; headers, and messages to a tool, are not shown.
+Only what may still become a header or an end is held back; headers are not shown. A message to a tool is a call, or
+not shown either where no tools were offered.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from .events import Event, Reasoning, Text
 from .families.family import Family
-from .stream import Event, Reasoning, ReplyParser, Text, certain_length
+from .stream import ReplyParser, certain_length
+from .tool_calls.calls import Calls, new_call_id
+from .tool_calls.reading import Reading
 
 _RECIPIENT = " to="
+_NAME = re.compile(r" to=([^\s<]+)")
 _LONGEST_HEADER = 400  # characters; what is longer is none
 
 
@@ -22,8 +30,20 @@ class MessageParser(ReplyParser):
     opened: it begins within a thought.
     """
 
-    def __init__(self, family: Family, *, opened: bool = False) -> None:
+    def __init__(
+        self,
+        family: Family,
+        *,
+        opened: bool = False,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        make_id: Callable[[], str] = new_call_id,
+    ) -> None:
+        """Begin a reply; tools: those that may be called, None where messages to tools are not shown."""
         self._family = family
+        self._calls = (
+            None if tools is None else Calls(tools, lambda event: self._events.append(event), make_id)
+        )
+        self._reading: Reading | None = None
         self._open = family.open_tag or ""
         self._close = family.close_tag or ""
         self._begins = family.header_begins
@@ -34,6 +54,10 @@ class MessageParser(ReplyParser):
 
     def flush(self) -> list[Event]:
         """End the reply; return what was held back. An unclosed thought stays a thought."""
+        while self._reading is not None:
+            self._read(self._reading, is_last=True)
+            while self._held and self._state():
+                pass
         if self._state == self._thought:
             self._emit(Reasoning, self._held)
         elif self._state == self._answer or (self._state == self._start and not self._is_header()):
@@ -68,10 +92,44 @@ class MessageParser(ReplyParser):
         self._is_first = False
         if header.endswith(self._open):
             self._state = self._thought
+        elif (opened := self._called(header)) is not None:
+            self._begin_call(opened, header)
         else:
             self._state = self._answer if self._is_answer(header) else self._unseen
         self._skip_space = True
         return True
+
+    def _called(self, header: str) -> str | None:
+        """Return what of a header says that a call follows; None if nothing does."""
+        if self._calls is None or self._family.tools is None:
+            return None
+        named = _NAME.search(header)
+        if named is not None:
+            return named[1]
+        return next((text for text in self._family.tools.opens if header.endswith(text)), None)
+
+    def _begin_call(self, opened: str, header: str) -> None:
+        assert self._calls is not None
+        assert self._family.tools is not None
+        self._reading = Reading(self._family.tools, opened, self._calls, header)
+        self._state = self._call
+
+    def _call(self) -> bool:
+        """Read on in a call; return whether there is more to do."""
+        assert self._reading is not None
+        return self._read(self._reading, is_last=False)
+
+    def _read(self, reading: Reading, *, is_last: bool) -> bool:
+        held, self._held = self._held, ""
+        reading.add(held, is_last=is_last)
+        if not reading.is_over:
+            return False
+        self._held, self._state, self._reading = reading.rest, self._start, None
+        if reading.error is not None:
+            self.tool_errors.append(reading.error)
+            self._state, self._skip_space = self._answer, False
+            self._emit(Text, reading.raw)
+        return bool(self._held)
 
     def _is_answer(self, header: str) -> bool:
         return _RECIPIENT not in header and any(mark in header for mark in self._family.answer_marks)

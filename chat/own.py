@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from ..errors import InvalidRequest, TemplateError
 from ..models.checkpoint.base import Checkpoint
 from ..runtime.tokenizer.tokenizer import Tokenizer
+from .go_template.template import is_go
 from .options import OPTIONS, Sourced, from_user, merge, model_defaults, our_defaults, sampling_params
 from .template import Template
+from .templates import compile_template
 
 
-def own_template(
-    checkpoint: Checkpoint, own: str | None, tokenizer: Tokenizer
-) -> tuple[Template | None, TemplateError | None]:
+@dataclass(frozen=True, slots=True)
+class OwnTemplate:
+    """The chat template of a model; error: what is wrong with it; note: what its user should know of it."""
+
+    template: Template | None = None
+    error: TemplateError | None = None
+    note: str | None = None
+
+
+def own_template(checkpoint: Checkpoint, said: str | None, tokenizer: Tokenizer) -> OwnTemplate:
     """Return the chat template, the Modelfile's or else the checkpoint's own, or what is wrong with it.
 
-    A model whose template does not compile still continues raw prompts.
+    One of Go's that cannot be used gives way to the checkpoint's own. A model whose template does not compile still
+    continues raw prompts.
     """
-    source = own or checkpoint.chat_template
+    source = said or checkpoint.chat_template
     if not source:
-        return None, None
+        return OwnTemplate()
     bos, eos = (
         "" if token is None else tokenizer.token_text(token) for token in (tokenizer.bos_id, tokenizer.eos_id)
     )
-    name = "Modelfile" if own else checkpoint.path.name
+    name = "Modelfile" if said else checkpoint.path.name
     try:
-        return Template(source, bos=bos, eos=eos, path_name=name), None
+        return OwnTemplate(compile_template(source, bos=bos, eos=eos, path_name=name))
     except TemplateError as error:
-        return None, error
+        if said and checkpoint.chat_template and is_go(said):
+            other = own_template(checkpoint, None, tokenizer)
+            note = f"the Modelfile's template cannot be used ({error.message}); the model file's own is"
+            return replace(other, note=note)
+        return OwnTemplate(error=error)
 
 
 def own_defaults(checkpoint: Checkpoint, parameters: Mapping[str, object]) -> dict[str, Sourced]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from .families.family import Family
 from .options import Sourced
 from .request import ChatRequest
 from .thinking import THINK_OPTIONS, ThinkOptions, merge_thinking, resolve, think_options
+from .tools import is_forced
 
 _CHINESE = re.compile(r"[\u3400-\u9fff]")
 _CHINESE_SHARE = 0.3
@@ -59,19 +61,19 @@ class Planner:
 
         Raises InvalidRequest, and NotSupported where the request asks for what the model cannot do.
         """
-        asked = _only_thinking(request.options)
-        if request.think is not None:
-            asked["think"] = request.think
         if self.family.can_think:
-            merged = merge_thinking(*self._usual, _sourced(asked, "request"))
-            return think_options({name: sourced.value for name, sourced in merged.items()})
-        if think_options(asked).asks:
+            return think_options({name: found.value for name, found in self.sourced(request).items()})
+        if think_options(_asked(request)).asks:
             raise NotSupported(
                 "this model cannot think",
                 field="think",
                 hint="leave out --think and --think-budget, or take a model that thinks",
             )
         return ThinkOptions()
+
+    def sourced(self, request: ChatRequest) -> dict[str, Sourced]:
+        """Return what holds for a request of the options that somebody set, and who did."""
+        return merge_thinking(*self._usual, _sourced(_asked(request), "request"))
 
     @cached_property
     def marks(self) -> Marks | None:
@@ -117,9 +119,16 @@ class Planner:
         opening = 0 if opened else len(self._encode(str(self.family.open_tag))) + _SPACES
         limits = resolve(options, window, len(marks.close) + opening, self._most)
         question = request.messages[-1].content if request.messages else ""
+        is_limited = limits.requested is not None or self._most is not None
+        spent = min(self._spent(request), limits.budget) if is_limited else 0
+        if spent:
+            limits.notes.append(f"{spent} tokens of the budget were thought earlier in this turn")
+        is_call = is_forced(request) and self.family.tools is not None and self.family.tools.is_writable
+        if is_call:
+            marks = self._for_calls(marks)
         plan = ThinkingPlan(
             marks,
-            budget=limits.budget,
+            budget=limits.budget - spent,
             opened=opened,
             requested=limits.requested,
             message=self._message(options),
@@ -131,9 +140,32 @@ class Planner:
             nudge=self._encode(_NUDGE) if options.nudge else (),
             exit=options.exit,
             answer_prefix=self._encode(self.family.answer_prefix or _ANSWER_PREFIX) if options.exit else (),
-            lead=() if request.format is None else self._encode(self.family.answer_header),
+            lead=self._lead(request, is_call=is_call),
+            is_final=not is_call,
         )
         return plan, tuple(limits.notes)
+
+    def _lead(self, request: ChatRequest, *, is_call: bool) -> tuple[int, ...]:
+        """Return what is put after a thought's natural end, where what must come has a header."""
+        family = self.family
+        if is_call and family.header_begins and family.call_close is not None:
+            return self._encode(family.call_close.removeprefix(family.close_tag or ""))
+        return () if request.format is None or is_call else self._encode(family.answer_header)
+
+    def _for_calls(self, marks: Marks) -> Marks:
+        """Return marks whose forced end leads to a call."""
+        if self.family.call_close is None:
+            return marks
+        inside = self._encode(self.family.close_lead)
+        return replace(
+            marks, close=(*inside, *self._encode(self.family.call_close)), close_inside=len(inside)
+        )
+
+    def _spent(self, request: ChatRequest) -> int:
+        """Return the tokens that were thought since the user spoke last: a turn has one budget, however many calls."""
+        asked = [index for index, message in enumerate(request.messages) if message.role == "user"]
+        turn = request.messages[asked[-1] + 1 :] if asked else ()
+        return sum(len(self._encode(message.thinking)) for message in turn if message.thinking)
 
     def _message(self, options: ThinkOptions) -> tuple[int, ...]:
         """Return what is said before a forced end: the user's words, or the family's where this model may know them."""
@@ -172,6 +204,12 @@ class Planner:
         if whole[: len(before)] == before:
             return tuple(whole[len(before) :])
         return tuple(self._tokenizer.encode(text, special=False, parse_special=True))
+
+
+def _asked(request: ChatRequest) -> dict[str, object]:
+    """Return what a request says of thinking."""
+    asked = _only_thinking(request.options)
+    return asked if request.think is None else {**asked, "think": request.think}
 
 
 def _only_thinking(options: Mapping[str, object]) -> dict[str, object]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from ..errors import InvalidRequest
 from ..runtime.grammar.constraint import Conformity, Constraint
+from ..runtime.prompt_cache import PromptCache
 from ..runtime.request import Output
 from ..runtime.sampling.logprobs import TokenLogprob
 from ..runtime.thoughts import ThoughtCounter
 from ..runtime.worker import Stream
-from .stream import Done, Event, Progress, ReplyParser, Text, Thinking, Truncated, Usage
+from .stream import Done, Event, Progress, ReplyParser, Text, Thinking, ToolCallEvent, Truncated, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Asked:
 
     load_ms: time that was spent on loading for it; enforced: its thoughts are kept within their budget; notes: what the
     user should know of its limits; format: what the answer must look like; truncated: what was left out of the
-    conversation.
+    conversation; prompt_ids: what the model continues.
     """
 
     prompt_tokens: int
@@ -30,6 +31,7 @@ class Asked:
     notes: tuple[str, ...] = field(default=())
     format: Constraint | None = None
     truncated: Truncated | None = None
+    prompt_ids: tuple[int, ...] = ()
 
 
 def events(stream: Stream, parser: ReplyParser, thoughts: ThoughtCounter, asked: Asked) -> Iterator[Event]:
@@ -38,6 +40,7 @@ def events(stream: Stream, parser: ReplyParser, thoughts: ThoughtCounter, asked:
     ids: list[int] = []
     answer: list[str] = []
     logprobs: list[TokenLogprob] = []
+    called = False
     last: Output | None = None
     with stream:
         for output in stream:
@@ -49,9 +52,13 @@ def events(stream: Stream, parser: ReplyParser, thoughts: ThoughtCounter, asked:
             if not ids:
                 yield Progress(output.num_computed, output.num_prompt)
             was_thinking = parser.thinking
-            yield from _kept(parser.feed(output.text), answer)
+            found = parser.feed(output.text)
+            called = called or any(isinstance(event, ToolCallEvent) for event in found)
+            yield from _kept(found, answer)
             thoughts.feed(output.tokens, thinking=was_thinking and parser.thinking)
-        yield from _kept(parser.flush(), answer)
+        ending = parser.flush()
+        called = called or any(isinstance(event, ToolCallEvent) for event in ending)
+        yield from _kept(ending, answer)
     ended = time.perf_counter()
     assert last is not None
     assert last.finish is not None
@@ -63,12 +70,15 @@ def events(stream: Stream, parser: ReplyParser, thoughts: ThoughtCounter, asked:
         completion_tokens=len(ids),
         forwarded_tokens=last.num_forwarded,
         sampled_tokens=last.num_sampled,
+        drafted_tokens=last.num_drafted,
+        accepted_tokens=last.num_accepted,
         load_ms=asked.load_ms,
         prompt_ms=((first_token if ids else ended) - submitted) * 1000,
         eval_ms=(ended - first_token) * 1000 if ids else 0.0,
     )
     thinking = Thinking(report, asked.enforced, asked.notes)
-    conformity = _conformity("".join(answer), asked.format)
+    # Where tools are called, what is said beside that is no answer yet.
+    conformity = None if called else _conformity("".join(answer), asked.format)
     yield Done(
         usage,
         last.finish,
@@ -79,7 +89,19 @@ def events(stream: Stream, parser: ReplyParser, thoughts: ThoughtCounter, asked:
         tuple(logprobs),
         truncated=asked.truncated,
         stop=last.stop,
+        prompt_ids=asked.prompt_ids,
+        tool_errors=tuple(parser.tool_errors),
     )
+
+
+def saving(reply: Iterator[Event], prompts: PromptCache, prompt_ids: tuple[int, ...]) -> Iterator[Event]:
+    """Yield a reply's events, and keep on disk what the next turn of its conversation will begin with."""
+    for event in reply:
+        if isinstance(event, Done):
+            # A thought is not in the next prompt, so neither is the answer at the same place.
+            said = () if event.usage.thinking_tokens else event.token_ids
+            prompts.save((*prompt_ids, *said))
+        yield event
 
 
 def _kept(found: Iterable[Event], answer: list[str]) -> Iterator[Event]:

@@ -23,7 +23,8 @@ class ChatRequest:
     `top_k`, `think_min`, …), the absent ones by default; id: by which the reply can be told to stop thinking;
     format: what the answer, not the thought, must look like; tool_choice: whether a tool may or must be called,
     forced_tool: the one that must; overflow: what becomes of a conversation that is longer than the context;
-    context: tokens of an earlier exchange that come before a raw prompt.
+    context: tokens of an earlier exchange that come before the prompt; template: a Jinja template in the place of the
+    model's own.
     """
 
     messages: tuple[Message, ...] = ()
@@ -38,6 +39,7 @@ class ChatRequest:
     parallel_tool_calls: bool = True
     overflow: Overflow | None = None
     context: tuple[int, ...] = ()
+    template: str | None = None
 
     def __post_init__(self) -> None:
         if self.raw is None and not self.messages:

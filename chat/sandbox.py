@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import wraps
 
@@ -309,7 +309,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         separators: tuple[str, str] | None = None,
         sort_keys: bool = False,
     ) -> str:
-        """Write JSON as Hugging Face's `tojson` does: nothing is escaped for HTML."""
+        """Write JSON as Hugging Face's `tojson` does: nothing is escaped for HTML. What is lazy becomes a list."""
+        if isinstance(value, Iterator):
+            value = list(value)
         self.budget.expect(self.budget.weigh(value) * max([1, *(len(text) for text in separators or ())]))
         encoder = json.JSONEncoder(
             ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys

@@ -12,12 +12,16 @@ from typing import Protocol
 
 from ..errors import InvalidRequest, NotSupported
 from .families.family import Family
-from .message import Message
+from .message import Message, ToolCall
 from .messages import MessageParser
 from .request import ChatRequest
 from .stream import ReplyParser, StreamParser
 from .template import Template
+from .templates import another_template
 from .thinking import ThinkOptions
+from .tool_calls.json_calls import PLAIN_JSON
+from .tool_calls.syntax import Syntax
+from .tools import checked, fitted
 
 
 class TokenizerLike(Protocol):
@@ -58,6 +62,7 @@ class Session:
         self.template = template
         self.family = family
         self.tokenizer = tokenizer
+        self._given: Template | None = None  # the last that a request brought
 
     def prompt(self, request: ChatRequest, thinking: ThinkOptions = _AS_IT_IS) -> Prompt:
         """Write and tokenize the prompt of a request; raises TemplateError, NotSupported, InvalidRequest.
@@ -65,36 +70,90 @@ class Session:
         Without a template the messages' texts follow one another, and the model continues them.
         """
         if request.raw is not None:
-            return self._finish(request.raw, self._encode(request.raw, parse_special=True))
-        if self.template is None:
+            ids = self._encode(request.raw, parse_special=True)
+            # What goes on from given tokens begins as they do.
+            if request.context:
+                opened = self.family.template_opens(request.raw)
+                return Prompt((*request.context, *ids), request.raw, opened)
+            return self._finish(request.raw, ids)
+        template = self._template(request.template)
+        if template is None:
             if request.tools:
                 raise NotSupported("a model without a chat template takes no tools", field="tools")
             text = "\n".join(message.content for message in request.messages)
             return self._finish(text, self._encode(text, parse_special=False))
-        if request.tools and not self.template.takes_tools:
-            raise NotSupported("this model's chat template takes no tools", field="tools")
-        return self._chat(self.template, request, thinking)
+        prompt = self._chat(template, request, thinking)
+        if not request.context:
+            return prompt
+        begins = self.tokenizer.add_bos and prompt.ids[:1] == (self.tokenizer.bos_id,)
+        return replace(prompt, ids=(*request.context, *prompt.ids[begins:]))
+
+    def _template(self, source: str | None) -> Template | None:
+        """Return the model's template, or the one that a request brings; raises TemplateError."""
+        if source is None:
+            return self.template
+        given = self._given
+        if given is None or given.source != source:
+            given = self._given = another_template(self.template, source)
+        return given
 
     def parser(self, prompt: Prompt, request: ChatRequest) -> ReplyParser:
         """Return the parser for the reply to `prompt`."""
+        tools = checked(request).tools or None
         if self.family.header_begins:
-            return MessageParser(self.family, opened=prompt.opened)
-        return StreamParser(self.family, opened=prompt.opened, parse_tools=bool(request.tools))
+            return MessageParser(self.family, opened=prompt.opened, tools=tools)
+        family = replace(self.family, tools=self.syntax)
+        opens = self.syntax.opens if self.syntax.in_prompt else ()
+        in_call = next((text for text in opens if prompt.text.endswith(text)), None)
+        return StreamParser(
+            family, opened=prompt.opened, tools=() if in_call and tools is None else tools, in_call=in_call
+        )
+
+    @property
+    def syntax(self) -> Syntax:
+        """How this model is to write calls of tools."""
+        return self.family.tools or PLAIN_JSON
+
+    def spell(self, text: str) -> list[str | int]:
+        """Return a text as runs of letters, and the ids of the tags in it that are one token each."""
+        parts = self._spelled.split(text) if self._spelled is not None else [text]
+        return [self._tag_ids.get(part, part) for part in parts if part]
+
+    @cached_property
+    def _tag_ids(self) -> dict[str, int]:
+        """Every text that is one token and no ordinary text: control tokens, and the family's tags."""
+        family = self.family
+        ids = dict(self._control_ids)
+        for tag in (*family.calls, *self.syntax.opens, family.tool_close or ""):
+            split = self._encode(tag, parse_special=True)
+            if len(split) == 1:
+                ids[tag] = split[0]
+        return ids
+
+    @cached_property
+    def _spelled(self) -> re.Pattern[str] | None:
+        texts = sorted(self._tag_ids, key=len, reverse=True)
+        return re.compile(f"({'|'.join(map(re.escape, texts))})") if texts else None
 
     def _chat(self, template: Template, request: ChatRequest, thinking: ThinkOptions) -> Prompt:
         history = thinking.history
         if history == "auto":
             history = "strip" if self.family.strip_history else "keep"
-        messages = strip_history(request.messages, history)
         mask = _Mask(self._control, self._own_tags)
+        messages, tools = fitted(
+            [mask.message(message) for message in strip_history(request.messages, history)],
+            [mask.tool(tool) for tool in checked(request).tools],
+            template,
+            self.family.tools,
+        )
         text = template.render(
-            [mask.message(message) for message in messages],
-            [mask.tool(tool) for tool in request.tools],
+            messages,
+            tools,
             thinking.mode,
             extra=self.family.switch.variables(thinking.mode, thinking.level, thinking.tokens),
         )
         if thinking.mode == "off":
-            text = self._close_thought(text, tools=bool(request.tools))
+            text = self._close_thought(text, tools=bool(tools))
         if not mask.texts:
             return self._finish(text, self._encode(text, parse_special=True))
         return self._finish(mask.restore(text), self._encode_masked(text, mask))
@@ -182,15 +241,16 @@ class _Mask:
             return message
         keep = self._own_tags if message.role == "assistant" else frozenset()
         calls = tuple(
-            replace(call, name=self._text(call.name), arguments=self.tool(call.arguments))
+            ToolCall(self._text(call.name), self.tool(call.arguments), self._optional(call.id))
             for call in message.tool_calls
         )
         return replace(
             message,
             content=self._text(message.content, keep),
-            thinking=None if message.thinking is None else self._text(message.thinking),
+            thinking=self._optional(message.thinking),
             tool_calls=calls,
-            tool_name=None if message.tool_name is None else self._text(message.tool_name),
+            tool_name=self._optional(message.tool_name),
+            tool_call_id=self._optional(message.tool_call_id),
         )
 
     def tool(self, tool: Mapping[str, object]) -> Mapping[str, object]:
@@ -217,6 +277,9 @@ class _Mask:
         # JSON in ASCII, and Python's own print, spell a private-use character as an escape.
         made = found.group() if found.group() in self.texts else json.loads(f'"{found.group()}"')
         return self.texts[made]
+
+    def _optional(self, text: str | None) -> str | None:
+        return None if text is None else self._text(text)
 
     def _value(self, value: object) -> object:
         if isinstance(value, str):

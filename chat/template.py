@@ -33,6 +33,15 @@ _FAILURES = (
 )
 _MAX_SOURCE = 1_000_000
 _PROBE = "mullprobe"
+_TOOL: dict[str, object] = {
+    "type": "function",
+    "function": {
+        "name": "f",
+        "description": "d",
+        "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},
+    },
+}
+_SHORT_ID = "call00000"
 _HELLO: dict[str, object] = {"role": "user", "content": "hi"}
 
 
@@ -50,7 +59,7 @@ class Template:
     ) -> None:
         self.source = source
         self.path_name = path_name
-        self._special = {"bos_token": bos, "eos_token": eos}
+        self.bos, self.eos = bos, eos
         self._lock = threading.Lock()
         self._sandbox = Sandbox(limits or Limits())
         if len(source) > _MAX_SOURCE:
@@ -92,8 +101,51 @@ class Template:
         """Whether the template describes tools to the model at all."""
         return not self.variables.isdisjoint(("tools", "functions"))
 
+    @cached_property
+    def num_calls(self) -> int:
+        """How many calls of one message come through: none, 1, or 2, which stands for any number; tried once."""
+        ids = [f"{_SHORT_ID[:-1]}{i}" for i in range(2)]
+        calls = tuple(ToolCall("f", {"a": f"{_PROBE}{call_id}"}, call_id) for call_id in ids)
+        results = [Message("tool", "b", tool_name="f", tool_call_id=call_id) for call_id in ids]
+        for num in (2, 1):
+            call = Message("assistant", tool_calls=calls[:num])
+            text = self._tried(call, *results[:num]) or self._tried(call) or ""
+            if all(f"{_PROBE}{call_id}" in text for call_id in ids[:num]):
+                return num
+        return 0
+
+    @cached_property
+    def takes_results(self) -> bool:
+        """Whether a tool's result comes through; tried once."""
+        calls = (ToolCall("f", {"a": 1}, _SHORT_ID),) if self.num_calls else ()
+        result = Message("tool", _PROBE, tool_name="f", tool_call_id=_SHORT_ID)
+        return _PROBE in (
+            self._tried(Message("assistant", "" if calls else "a", tool_calls=calls), result) or ""
+        )
+
+    @cached_property
+    def wants_short_ids(self) -> bool:
+        """Whether ids of calls must have nine letters and digits, as Mistral's templates demand; tried once."""
+
+        def goes(call_id: str) -> bool:
+            call = Message("assistant", tool_calls=(ToolCall("f", {"a": 1}, call_id),))
+            return self._tried(call, Message("tool", "a", tool_name="f", tool_call_id=call_id)) is not None
+
+        return not goes(f"{_SHORT_ID}-longer") and goes(_SHORT_ID)
+
+    def _tried(self, *messages: Message) -> str | None:
+        dicts = [_as_dict(turn, arguments_as_text=self._arguments_as_text) for turn in messages]
+        text = self._attempt([_HELLO, *dicts], tools=[_plain(_TOOL)])
+        return self._attempt([_HELLO, *dicts], tools=self._no_tools) if text is None else text
+
     def _render(self, messages: list[dict[str, object]], **variables: object) -> str:
-        known = {"messages": messages, "tools": None, "documents": None, **self._special}
+        known = {
+            "messages": messages,
+            "tools": None,
+            "documents": None,
+            "bos_token": self.bos,
+            "eos_token": self.eos,
+        }
         try:
             with self._lock:
                 return self._sandbox.run(self._compiled, known | variables)
@@ -139,7 +191,7 @@ class Template:
     @cached_property
     def _arguments_as_text(self) -> bool:
         """Whether the template wants a tool call's arguments as JSON text; tried once."""
-        call = ToolCall("f", {_PROBE: 1}, id="call00000")
+        call = ToolCall("f", {_PROBE: 1}, id=_SHORT_ID)
         turns = (Message("user", "hi"), Message("assistant", tool_calls=(call,)))
 
         def comes_through(*, as_text: bool) -> bool:

@@ -10,7 +10,6 @@ import threading
 import weakref
 from dataclasses import replace
 
-import mull.llm
 import pytest
 import tiny
 import torch
@@ -31,6 +30,7 @@ from mull.llm import LLM
 from mull.registry.create import Details, create
 from mull.registry.modelfile import Modelfile
 from mull.registry.store import Store
+from mull.runtime import assembly
 from mull.runtime.load_options import LoadOptions
 from mull.settings import load_settings
 
@@ -112,7 +112,7 @@ def test_closing_the_iterator_stops_the_answer(model):
 
 
 def test_long_prompts_report_progress(gguf, monkeypatch):
-    monkeypatch.setattr(mull.llm, "CHUNK", 32)
+    monkeypatch.setattr(assembly, "CHUNK", 32)
     with LLM.open(str(gguf)) as llm:
         events = list(llm.chat(greedy("y" * 100)))
     steps = [e for e in events if isinstance(e, Progress)]

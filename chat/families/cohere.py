@@ -16,6 +16,7 @@ COMMAND_A = Family(
     tool_marks=("<|START_ACTION|>",),
     hidden=("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
     close_text="<|END_THINKING|><|START_RESPONSE|>",
+    call_close="<|END_THINKING|>",
     close_lead="",
 )
 COMMAND_MOE = replace(

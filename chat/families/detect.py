@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from ..tool_calls.detect import find_syntax
 from .apriel import APRIEL
 from .cohere import COMMAND_A, COMMAND_MOE
 from .deepseek import DEEPSEEK, DEEPSEEK_HYBRID
@@ -58,6 +59,7 @@ def detect(
     tags = (family.open_tag, family.close_tag) if family.can_think else _thought_tags(source, token_id)
     if family.tool_open is None and "<tool_call>" in source:
         family = replace(family, tool_open=QWEN3.tool_open, tool_close=QWEN3.tool_close)
+    family = _with_tools(family, source)
     if tags is None:
         return family
     return replace(
@@ -68,6 +70,43 @@ def detect(
         close_tag=tags[1],
         switch=replace(switch or Switch(), step=family.budget_step),
     )
+
+
+def reasons(
+    family: Family, template_source: str | None, token_id: Callable[[str], int | None], architecture: str
+) -> list[str]:
+    """Return why `detect` chose a family for these, in words."""
+    source = template_source or ""
+    spoken = next((one for one in FAMILIES if one.speaks(source)), None)
+    found = []
+    if spoken is not None:
+        found.append(f"the template holds {_named(spoken)}")
+    elif template_source is None:
+        spoken = next((one for one in FAMILIES if _is_spoken(one, token_id)), None)
+        if spoken is not None:
+            found.append(f"there is no template, and the vocabulary has {_named(spoken)}")
+        elif architecture in _BY_ARCHITECTURE:
+            spoken = _BY_ARCHITECTURE[architecture]
+            found.append(f"there is no template, and the architecture is {architecture}")
+    if family.can_think and (spoken is None or not spoken.can_think):
+        where = "template" if family.close_tag is not None and family.close_tag in source else "vocabulary"
+        found.append(f"the {where} has {str(family.open_tag).strip()}")
+    return found or ["neither the template nor the vocabulary has marks of another"]
+
+
+def _named(family: Family) -> str:
+    return " and ".join(filter(None, (family.marker, *family.more_markers)))
+
+
+def _with_tools(family: Family, source: str) -> Family:
+    """Return a family with the syntax of tool calls that a template writes."""
+    syntax = find_syntax(source)
+    if syntax is None:
+        return family
+    opening = syntax.opens[0]
+    if opening in family.calls or syntax.in_prompt or family.header_begins:
+        return replace(family, tools=syntax)
+    return replace(family, tools=syntax, tool_marks=(*family.tool_marks, opening))
 
 
 def _is_spoken(family: Family, token_id: Callable[[str], int | None]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..tool_calls.syntax import Syntax
 from .switch import Switch
 
 
@@ -21,13 +22,15 @@ class Family:
     said before it where a thought is cut; waits, chinese_waits: said, in turn, instead of an end that comes too early;
     tool_ends_thought: a tool call ends a thought too; answer_prefix: what leads straight to the answer; unanswerable:
     texts of single tokens that have no place in an answer, beside the tags; off_text: what is put after a prompt
-    whose template cannot say that there shall be no thought.
+    whose template cannot say that there shall be no thought; call_close: what is written instead of close_text where a
+    call of a tool must follow.
 
     Where a reply is several messages, each has a header: header_begins: the texts that one begins with; header_ends:
     those that it ends with, after which the message's text comes; answer_marks: what the headers of answers hold;
     answer_header: what stands between a thought's own end and the answer.
 
-    switch: the template's variables; budget_step: the numbers of tokens that it knows are multiples of this.
+    tools: how calls of tools are written, if that is known; switch: the template's variables; budget_step: the
+    numbers of tokens that it knows are multiples of this.
     """
 
     name: str
@@ -52,10 +55,12 @@ class Family:
     answer_prefix: str = ""
     unanswerable: tuple[str, ...] = ()
     off_text: str = ""
+    call_close: str | None = None
     header_begins: tuple[str, ...] = ()
     header_ends: tuple[str, ...] = ()
     answer_marks: tuple[str, ...] = ()
     answer_header: str = ""
+    tools: Syntax | None = None
     switch: Switch = field(default_factory=Switch)
     budget_step: int = 1
 

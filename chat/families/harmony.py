@@ -24,4 +24,5 @@ HARMONY = Family(
     # What is said in the commentary channel to nobody in particular is said to the user.
     answer_marks=("<|channel|>final", "<|channel|>commentary"),
     answer_header=_FINAL,
+    call_close="<|end|><|start|>assistant",
 )

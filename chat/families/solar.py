@@ -20,4 +20,5 @@ SOLAR = Family(
     header_ends=("<|think|>", "<|content|>", "<|tool_calls|>"),
     answer_marks=("<|content|>",),
     answer_header=_CONTENT,
+    call_close="<|end|><|begin|>assistant",
 )

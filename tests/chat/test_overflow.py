@@ -1,7 +1,6 @@
 """What is left out of a conversation that is too long: no more than needed, never the last turn, and it is counted."""
 
 import pytest
-
 from mull.chat.message import Message
 from mull.chat.overflow import fit
 from mull.chat.request import ChatRequest

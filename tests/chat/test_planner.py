@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 from mull.chat.families.family import Family
+from mull.chat.families.harmony import HARMONY
 from mull.chat.families.plain import PLAIN
 from mull.chat.families.qwen3 import QWEN3
 from mull.chat.message import Message
 from mull.chat.planner import Planner
 from mull.chat.request import ChatRequest
+from mull.chat.tool_calls.named import HARMONY as HARMONY_CALLS
 from mull.errors import InvalidRequest, NotSupported
 from mull.runtime.thinking.plan import ThinkingPlan
 
@@ -165,3 +167,46 @@ def test_notes_are_passed_on() -> None:
     request = ask(think=5000)
     _, notes = planner().plan(request, planner().options(request), 400, opened=True)
     assert "not 5000" in notes[0]
+
+
+def test_a_call_that_must_come_follows_a_thought_in_its_own_way():
+    tool = {"type": "function", "function": {"name": "f"}}
+    family = replace(HARMONY, tools=HARMONY_CALLS)
+
+    def planned(**fields: object) -> ThinkingPlan:
+        request = ChatRequest((Message("user", "hi"),), tools=(tool,), **fields)  # type: ignore[arg-type]
+        made = Planner(family, Letters(), {})
+        plan, _ = made.plan(request, made.options(request), 500, opened=False)
+        assert plan is not None
+        return plan
+
+    forced, free = planned(forced_tool="f"), planned()
+    assert Letters().decode(list(forced.marks.close)) == "<|end|><|start|>assistant"
+    assert Letters().decode(list(forced.lead)) == "<|start|>assistant"
+    assert not forced.is_final
+    assert Letters().decode(list(free.marks.close)).endswith("final<|message|>")
+    assert not free.lead
+    assert free.is_final
+
+
+def test_a_turn_has_one_budget_however_many_calls_it_takes():
+    loop = (
+        Message("user", "hi"),
+        Message("assistant", "no", thinking="x" * 50),
+        Message("user", "and?"),
+        Message("assistant", thinking="x" * 7),
+        Message("tool", "1"),
+        Message("assistant", thinking="x" * 5),
+        Message("tool", "2"),
+    )
+    made = planner()
+
+    def budget(think: int | str, num: int) -> tuple[int, bool]:
+        request = ChatRequest(loop[:num], think=think)
+        plan, notes = made.plan(request, made.options(request), 500, opened=False)
+        assert plan is not None
+        return plan.budget, any("earlier in this turn" in note for note in notes)
+
+    assert [budget(100, num) for num in (3, 5, 7)] == [(100, False), (93, True), (88, True)]
+    assert budget(10, 7) == (0, True)
+    assert budget("on", 7)[1] is False

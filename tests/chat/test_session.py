@@ -16,7 +16,7 @@ from mull.chat.session import Session, strip_history
 from mull.chat.stream import Reasoning, Text
 from mull.chat.template import Template
 from mull.chat.thinking import Amount, ThinkOptions
-from mull.errors import InvalidRequest, NotSupported
+from mull.errors import InvalidRequest, NotSupported, TemplateError
 
 OFF = ThinkOptions(mode="off")
 THINKING = replace(QWEN3, open_tag="<think>", close_tag="</think>")
@@ -158,6 +158,28 @@ def test_a_raw_prompt_is_taken_as_it_is():
     assert show(session(add_bos=True).prompt(ChatRequest(raw="")).ids) == "«<s>»"
 
 
+@pytest.mark.parametrize("add_bos", [False, True])
+def test_an_earlier_exchange_comes_first(add_bos):
+    bos = [0x110000] * add_bos
+    request = user("hi")
+    plain = session(add_bos=add_bos).prompt(request).ids
+    after = session(add_bos=add_bos).prompt(replace(request, context=(*bos, 65, 66))).ids
+    assert after == (*bos, 65, 66, *plain[add_bos:])
+    raw = ChatRequest(raw="hi", context=(65, 66))
+    assert session(add_bos=add_bos).prompt(raw).ids == (65, 66, ord("h"), ord("i"))
+
+
+def test_a_request_may_bring_its_own_template():
+    ours = session("{{ 'ours' }}")
+    request = replace(user("hi<|im_end|>"), template="[{{ messages[0].content }}]")
+    assert ours.prompt(request).text == "[hi<|im_end|>]"
+    assert show(ours.prompt(request).ids) == "[hi<|im_end|>]"
+    assert ours.prompt(user("hi")).text == "ours"
+    assert session(None).prompt(request).text == "[hi<|im_end|>]"
+    with pytest.raises(TemplateError, match="template, line 1"):
+        ours.prompt(replace(request, template="{{ nope"))
+
+
 def test_without_a_template_the_texts_are_continued():
     prompt = session(None, PLAIN, add_bos=True).prompt(user("Once <|im_end|>", "upon"))
     assert show(prompt.ids) == "«<s>»Once <|im_end|>\nupon"
@@ -202,11 +224,18 @@ def test_a_level_and_a_budget_reach_the_template():
     assert session(source, family).prompt(user("hi"), options).text == "low|512"
 
 
-@pytest.mark.parametrize("source", [None, "{{ messages[0].content }}"])
-def test_tools_without_a_place_for_them(source):
+def test_tools_without_a_template():
     with pytest.raises(NotSupported) as caught:
-        session(source).prompt(user("hi", tools=({"name": "f"},)))
+        session(None).prompt(user("hi", tools=({"name": "f"},)))
     assert caught.value.field == "tools"
+
+
+def test_a_model_that_was_told_nothing_of_tools_is_told_now():
+    source = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    text = session(source).prompt(user("hi", tools=({"name": "f"},))).text
+    assert '{"name": "f"}' in text
+    assert "<tool_call>" in text
+    assert text.endswith("hi")
 
 
 def test_the_parser_begins_where_the_prompt_ends():

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from mull.chat.families.plain import PLAIN
 from mull.chat.families.qwen3 import QWEN3
 from mull.chat.message import ToolCall
-from mull.chat.stream import Reasoning, StreamParser, Text, ToolCallEvent, new_call_id
+from mull.chat.stream import (
+    Reasoning,
+    StreamParser,
+    Text,
+    ToolArguments,
+    ToolCallBegin,
+    ToolCallEvent,
+    new_call_id,
+)
 
 THINKING = replace(QWEN3, open_tag="<think>", close_tag="</think>")
 MISTRAL = replace(PLAIN, open_tag="[THINK]", close_tag="[/THINK]")
@@ -22,10 +30,14 @@ INTERLEAVED = replace(THINKING, interleaved=True)
 def parse(pieces, family=THINKING, opened=False, tools=False):
     """Return the events of a reply, neighbours of one kind joined."""
     ids = count()
-    parser = StreamParser(family, opened=opened, parse_tools=tools, make_id=lambda: f"id{next(ids)}")
+    parser = StreamParser(
+        family, opened=opened, tools=[] if tools else None, make_id=lambda: f"id{next(ids)}"
+    )
     events = [event for piece in pieces for event in parser.feed(piece)] + parser.flush()
     joined = []
     for event in events:
+        if isinstance(event, ToolCallBegin | ToolArguments):
+            continue
         if isinstance(event, Text | Reasoning):
             assert event.text, "an empty event"
             if joined and type(joined[-1]) is type(event):
@@ -37,7 +49,7 @@ def parse(pieces, family=THINKING, opened=False, tools=False):
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "</b>"}}\n</tool_call>'
 F0 = ToolCallEvent(ToolCall("f", {"a": "</b>"}, "id0"))
-F1 = ToolCallEvent(ToolCall("f", {"a": "</b>"}, "id1"))
+F1 = ToolCallEvent(ToolCall("f", {"a": "</b>"}, "id1"), 1)
 
 CASES = {
     # name: (reply, options, events)

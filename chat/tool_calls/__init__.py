@@ -1,0 +1,1 @@
+"""How models write their calls of tools: one file per syntax, read as it arrives."""
