@@ -18,6 +18,11 @@ MullError
 ├── TemplateError             a chat template that does not compile or fails
 ├── StoreError                the registry's folder cannot be read or written
 │   └── DiskFull
+├── RemoteError               another machine refused, failed, or sent something else than it announced
+│   ├── Unreachable           no answer at all: no network, no such host, or a proxy in between
+│   └── DigestMismatch        the bytes that came are not those that were announced
+├── Cancelled                 whoever asked does not want it any more
+├── HistoryError              the file of kept conversations cannot be read or written
 ├── OutOfMemory               estimated before the memory is taken
 └── EngineStopped             the engine thread ended while a request was waiting
 """
@@ -130,6 +135,33 @@ class DiskFull(StoreError):
     """No space left for what was to be written."""
 
     status = 507
+
+
+class RemoteError(MullError):
+    """Another machine refused, failed, or sent something else than it announced."""
+
+    status = 502
+
+
+class Unreachable(RemoteError):
+    """No answer at all: no network, no such host, or a proxy in between."""
+
+    status = 504
+
+
+class DigestMismatch(RemoteError):
+    """The bytes that came are not those that were announced."""
+
+
+class Cancelled(MullError):
+    """Whoever asked does not want it any more."""
+
+    status = 499
+    exit_code = 130
+
+
+class HistoryError(MullError):
+    """The file of kept conversations cannot be read or written."""
 
 
 class OutOfMemory(MullError):

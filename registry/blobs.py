@@ -52,6 +52,13 @@ class Blobs:
             sync_folder(self.folder)
         return digest, size
 
+    def take(self, path: Path, digest: str) -> None:
+        """Give a whole, verified file of the store's own disk its final name; a damaged one there gives way."""
+        with disk_errors("add a blob"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path.replace(self.path(digest))
+            sync_folder(self.folder)
+
     def prune(self, keep: Collection[str], doomed: Collection[str], grace: float) -> list[str]:
         """Delete what is not in `keep`: the doomed at once, others after `grace` seconds; return digests.
 

@@ -26,12 +26,16 @@ from .manifest import (
     Manifest,
     ModelConfig,
 )
-from .modelfile import Command, Modelfile, is_go_template
+from .modelfile import Command, Modelfile
 from .name import ModelName
 from .store import Entry, Store
 
+# The order of a manifest's layers, so that the same model has the same digest however it was made.
+_ORDER = (MODEL, FILE, PROJECTOR, ADAPTER, DRAFT, TEMPLATE, SYSTEM, PARAMS, MESSAGES, LICENSE)
 # Architectures of files that turn images or sound into embeddings for another model.
 _PROJECTORS = ("clip", "mmproj")
+
+_ONLY_PROJECTOR = "FROM names a projector only, and no model"
 
 CreateProgress = Callable[[str, int, int], None]
 
@@ -48,6 +52,21 @@ class Details:
     context_length: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How a model is made.
+
+    base: the folder that relative paths start from; inspect: opens a model file and describes it, or raises;
+    progress: gets a file's name and its bytes done and in all; weights: the file or folder whose weights take the
+    place of those that FROM names.
+    """
+
+    base: Path
+    inspect: Callable[[Path], Details]
+    progress: CreateProgress | None = None
+    weights: Path | None = None
+
+
 def create(
     store: Store,
     name: str | ModelName,
@@ -57,16 +76,18 @@ def create(
     inspect: Callable[[Path], Details],
     progress: CreateProgress | None = None,
 ) -> Manifest:
+    """Store the model that `modelfile` describes under `name`, as `make` does."""
+    return make(store, name, modelfile, Making(base, inspect, progress))
+
+
+def make(store: Store, name: str | ModelName, modelfile: Modelfile, making: Making) -> Manifest:
     """Store the model that `modelfile` describes under `name`, replacing what had the name.
 
-    base: the folder that relative paths start from. inspect: opens a model file and describes it, or
-    raises. progress gets a file's name and its bytes done and in all. Either the whole model stands
-    afterwards or nothing has changed.
+    Either the whole model stands afterwards or nothing has changed.
     """
     target = ModelName.parse(name) if isinstance(name, str) else name
-    _check_template(modelfile)
     with store.adding() as doomed:
-        build = _Build(store, base, inspect, progress, doomed)
+        build = _Build(store, making, doomed)
         layers, config = build.weights(modelfile)
         layers = build.extras(modelfile, layers)
         for command in modelfile.commands:
@@ -76,22 +97,31 @@ def create(
     return manifest
 
 
+def find_weights(store: Store, modelfile: Modelfile, making: Making) -> Path:
+    """Return what opens the weights that FROM names; raises as `make` does, and stores nothing."""
+    build = _Build(store, making, set())
+    for _, source in build.sources(modelfile):
+        if isinstance(source, Entry):
+            return store.model_path(source.manifest)
+        if making.inspect(source.path).family not in _PROJECTORS:
+            return source.path
+    raise modelfile.all("from")[0].error(_ONLY_PROJECTOR)
+
+
 @dataclass(frozen=True, slots=True)
 class _Build:
     """The steps of one creation; every blob added is noted in `doomed`, in case no manifest keeps it."""
 
     store: Store
-    base: Path
-    inspect: Callable[[Path], Details]
-    progress: CreateProgress | None
+    making: Making
     doomed: set[str]
 
     def weights(self, modelfile: Modelfile) -> tuple[tuple[Layer, ...], ModelConfig]:
         """Return the layers and the config that FROM brings, inherited ones included."""
         layers: list[Layer] = []
         config: ModelConfig | None = None
-        for command, source in self._sources(modelfile):
-            details = None if isinstance(source, Entry) else self.inspect(source.path)
+        for command, source in self.sources(modelfile):
+            details = None if isinstance(source, Entry) else self.making.inspect(source.path)
             if not isinstance(source, Entry) and details and details.family in _PROJECTORS:
                 layers += self._add(source, PROJECTOR)
             elif config is not None:
@@ -103,8 +133,19 @@ class _Build:
                 config = _config(details)
                 layers = [*self._add(source, MODEL), *layers]
         if config is None:
-            raise modelfile.all("from")[0].error("FROM names a projector only, and no model")
-        return tuple(layers), config
+            raise modelfile.all("from")[0].error(_ONLY_PROJECTOR)
+        return (tuple(layers), config) if self.making.weights is None else self._replaced(layers, config)
+
+    def _replaced(
+        self, layers: Sequence[Layer], config: ModelConfig
+    ) -> tuple[tuple[Layer, ...], ModelConfig]:
+        """Put the given weights in the place of those that were found."""
+        assert self.making.weights is not None
+        source = find_model_files(self.making.weights)
+        said = {key: getattr(config, key) for key in ("renderer", "parser", "requires")}
+        config = replace(_config(self.making.inspect(source.path)), **said)
+        rest = [layer for layer in layers if layer.media_type not in (MODEL, FILE)]
+        return (*self._add(source, MODEL), *rest), config
 
     def extras(self, modelfile: Modelfile, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
         """Add what the other commands say; what they set replaces what was inherited."""
@@ -119,12 +160,13 @@ class _Build:
             inherited: dict[str, object] = {}
             for layer in (layer for layer in out if layer.media_type == PARAMS):
                 inherited |= json.loads(self.store.read_blob(layer.digest))
-            out = self._set(out, PARAMS, json.dumps(inherited | parameters, ensure_ascii=False))
+            value = json.dumps(inherited | parameters, ensure_ascii=False, sort_keys=True)
+            out = self._set(out, PARAMS, value)
         if messages := modelfile.messages():
-            value = [{"role": role, "content": content} for role, content in messages]
-            out = self._set(out, MESSAGES, json.dumps(value, ensure_ascii=False))
+            turns = [{"role": role, "content": content} for role, content in messages]
+            out = self._set(out, MESSAGES, json.dumps(turns, ensure_ascii=False))
         out += [self.blob(command.value.encode(), LICENSE) for command in modelfile.all("license")]
-        return tuple(dict.fromkeys(out))
+        return tuple(sorted(dict.fromkeys(out), key=_rank))
 
     def blob(self, data: bytes, kind: str) -> Layer:
         """Store small data."""
@@ -133,7 +175,7 @@ class _Build:
         return Layer(kind, digest, size)
 
     def _file(self, path: Path, kind: str, *, named: bool) -> Layer:
-        progress = self.progress
+        progress = self.making.progress
         report = None if progress is None else lambda done, total: progress(path.name, done, total)
         digest, size = self.store.add_blob_from_file(path, report)
         self.doomed.add(digest)
@@ -153,12 +195,11 @@ class _Build:
         self.doomed.update(self.store.adopt(entry))
         config = self.store.read(entry.manifest).config
         if not config.model_family:
-            config = _config(self.inspect(self.store.model_path(entry.manifest)))
-        origin = entry.name.short()
-        weights = entry.manifest.of(MODEL, FILE)
-        return config, [replace(x, from_name=origin) if x in weights else x for x in entry.manifest.layers]
+            config = _config(self.making.inspect(self.store.model_path(entry.manifest)))
+        # A Modelfile cannot say where a layer came from: what `llm show` writes must make the same model.
+        return config, [replace(layer, from_name=None) for layer in entry.manifest.layers]
 
-    def _sources(self, modelfile: Modelfile) -> list[tuple[Command, Entry | ModelFiles]]:
+    def sources(self, modelfile: Modelfile) -> list[tuple[Command, Entry | ModelFiles]]:
         """Find what each FROM means, the parts of one split file once."""
         out: list[tuple[Command, Entry | ModelFiles]] = []
         for command in modelfile.all("from"):
@@ -191,7 +232,7 @@ class _Build:
 
     def _path(self, command: Command) -> Path:
         try:
-            return Path(os.path.abspath(self.base / Path(command.value).expanduser()))
+            return Path(os.path.abspath(self.making.base / Path(command.value).expanduser()))
         except RuntimeError as error:
             raise command.error(f"{command.name.upper()}: no such user in {command.value!r}") from error
 
@@ -217,8 +258,10 @@ class _Build:
         if isinstance(source, Entry):
             self.doomed.update(self.store.adopt(source))
             return [replace(layer, media_type=DRAFT) for layer in source.manifest.of(MODEL, FILE)]
-        if source in (found for _, found in self._sources(modelfile)):
-            raise command.error("DRAFT must not reference the same local path as FROM")
+        if source in (found for _, found in self.sources(modelfile)):
+            raise command.error(
+                f"DRAFT must not reference the same local path as FROM: {self._path(command)}"
+            )
         return self._add(source, DRAFT)
 
 
@@ -233,6 +276,10 @@ def _config(details: Details) -> ModelConfig:
     )
 
 
+def _rank(layer: Layer) -> int:
+    return _ORDER.index(layer.media_type) if layer.media_type in _ORDER else len(_ORDER)
+
+
 def _with(config: ModelConfig, command: Command) -> ModelConfig:
     """Note what a command says about the model as a whole."""
     if command.name == "renderer":
@@ -242,12 +289,3 @@ def _with(config: ModelConfig, command: Command) -> ModelConfig:
     if command.name == "requires":
         return replace(config, requires=command.value.removeprefix("v"))
     return config
-
-
-def _check_template(modelfile: Modelfile) -> None:
-    for command in modelfile.all("template"):
-        if is_go_template(command.value):
-            raise command.error(
-                "TEMPLATE is written in Go's template language, which is not understood yet",
-                "write it in Jinja, or leave TEMPLATE out to use the model's own (Go comes with llm pull)",
-            )

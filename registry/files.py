@@ -12,12 +12,12 @@ from ..errors import CorruptFile, UnknownFormat
 from .disk import disk_errors
 from .manifest import is_safe_title
 
-_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
-_BESIDE = (
+PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+BESIDE = (
     "config.json", "generation_config.json", "tokenizer*.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
-_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _LFS = b"version https://git-lfs"
 
 
@@ -55,10 +55,10 @@ def _gguf(path: Path) -> ModelFiles:
         hint = "only GGUF files and folders of safetensors can be used"
         if path.suffix == ".safetensors":
             hint = f"name its folder instead: {path.parent}"
-        elif path.suffix in _PICKLED:
+        elif path.suffix in PICKLED:
             hint = "pickled weights can run code and are never opened; convert them to safetensors"
         raise UnknownFormat(f"{path} is not a GGUF file", hint=hint)
-    part = _PART.fullmatch(path.name)
+    part = PART.fullmatch(path.name)
     if part is None:
         return ModelFiles("gguf", path, (path,))
     count = int(part["count"])
@@ -77,19 +77,19 @@ def _in_folder(folder: Path) -> ModelFiles:
     if weights:
         if "config.json" not in names:
             raise CorruptFile(f"{folder} has no config.json")
-        beside = sorted({file for pattern in _BESIDE for file in folder.glob(pattern) if file.is_file()})
+        beside = sorted({file for pattern in BESIDE for file in folder.glob(pattern) if file.is_file()})
         for file in (*weights, *beside):
             _refuse_unsafe(file.name)
             starts_with(file)
         return ModelFiles("safetensors", folder, (*weights, *beside))
-    parts = {name: _PART.fullmatch(name) for name in names if name.endswith(".gguf")}
+    parts = {name: PART.fullmatch(name) for name in names if name.endswith(".gguf")}
     first = [name for name, part in parts.items() if part is None or part["number"] == "00001"]
     if len(first) == 1:
         return _gguf(folder / first[0])
     if first:
         raise UnknownFormat(f"{folder} holds several models", hint="name one: " + ", ".join(first[:5]))
     hint = "pickled weights are never opened; convert them to safetensors"
-    pickled = any(name.endswith(_PICKLED) for name in names)
+    pickled = any(name.endswith(PICKLED) for name in names)
     raise UnknownFormat(f"{folder} holds no .safetensors and no .gguf file", hint=hint if pickled else None)
 
 

@@ -25,6 +25,7 @@ LICENSE = "application/vnd.ollama.image.license"
 FILE = "application/vnd.mull.image.file"
 
 TITLE = "org.opencontainers.image.title"
+SOURCE, REVISION = "org.opencontainers.image.source", "org.opencontainers.image.revision"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _SAFE_TITLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ ()\[\]-]{0,254}")
 # A template, system prompt or licence beyond this size is no text that a person wrote.
@@ -84,10 +85,12 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A model: its config blob and its layers, in order."""
+    """A model: its config blob and its layers, in order; `source` and `revision` say where it was pulled from."""
 
     config: Layer
     layers: tuple[Layer, ...]
+    source: str = ""
+    revision: str = ""
 
     def of(self, *media_types: str) -> tuple[Layer, ...]:
         """Return the layers of these media types."""
@@ -100,12 +103,15 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return the manifest's file; its digest is the model's ID."""
-        out = {
+        out: dict[str, object] = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": self.config.to_json(),
             "layers": [layer.to_json() for layer in self.layers],
         }
+        notes = {key: value for key, value in ((SOURCE, self.source), (REVISION, self.revision)) if value}
+        if notes:
+            out["annotations"] = notes
         return json.dumps(out, separators=(",", ":"), ensure_ascii=False).encode()
 
     @classmethod
@@ -117,7 +123,11 @@ class Manifest:
         layers = value.get("layers")
         if not isinstance(layers, list):
             raise StoreError("the manifest has no list of layers")
-        return cls(Layer.from_json(value.get("config")), tuple(Layer.from_json(layer) for layer in layers))
+        notes = value.get("annotations")
+        notes = notes if isinstance(notes, dict) else {}
+        known = [text if isinstance(text := notes.get(key), str) else "" for key in (SOURCE, REVISION)]
+        config = Layer.from_json(value.get("config"))
+        return cls(config, tuple(Layer.from_json(layer) for layer in layers), *known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,14 +20,16 @@ _INVALID_COMMAND = (
     "command must be one of " + ", ".join(f'"{name}"' for name in COMMANDS[:-1]) + f', or "{COMMANDS[-1]}"'
 )
 _INVALID_ROLE = 'message role must be one of "system", "user", or "assistant"'
-_VERSION = re.compile(r"v?\d+(\.\d+){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?", re.ASCII)
-_NEWLINE = re.compile(r"\r\n|\r|\n")
-# What opens a Go template's action and can open no Jinja expression.
-_GO_ACTION = re.compile(
-    r"\{\{-?\s*(?:[.$]|/\*|(?:if|with|block|define|template)\s|range\s+[.$]|(?:else|end|break|continue)\b"
-    r"|(?:json|slice|len|index|eq|ne|and|or|not|print|printf|println)\s+[.$(])"
+_UNCLOSED = "unexpected EOF"
+_NUMBER = r"(?:0|[1-9][0-9]*)"
+_BEFORE = rf"(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+# A version may be shortened, but only a whole one can be a pre-release or a build.
+_VERSION = re.compile(
+    rf"v?{_NUMBER}(\.{_NUMBER}(\.{_NUMBER}(-{_BEFORE}(\.{_BEFORE})*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?)?)?"
 )
-_JINJA_STATEMENT = re.compile(r"\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+_NEWLINE = re.compile(r"\r\n|\r|\n")
+# The letters of the word before the value, and what that word is.
+_TWO_WORDS = {"parameter": ("[A-Za-z0-9_]", "a name"), "message": ("[A-Za-z]", "a role")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,10 @@ class Modelfile:
         """Read and check a Modelfile; raise ModelfileError with line and column."""
         text = source if isinstance(source, str) else _decode(source)
         commands = tuple(_Reader(text).commands())
-        for command in commands:
-            _check(command)
         if not any(command.name == "from" for command in commands):
             raise ModelfileError("no FROM line", hint="FROM takes a model's name, a .gguf file or a folder")
+        for command in commands:
+            check_command(command)
         return cls(commands)
 
     @classmethod
@@ -127,11 +129,6 @@ class Modelfile:
         )
 
 
-def is_go_template(text: str) -> bool:
-    """Tell whether a template is written in Go's template language rather than in Jinja."""
-    return _GO_ACTION.search(_JINJA_STATEMENT.sub("", text)) is not None
-
-
 # A value ends at the end of its line, unless it begins with a quote: then at the first end of a line
 # that closes the quote. Quotes inside a line are part of the value, and so is "#".
 class _Reader:
@@ -149,23 +146,33 @@ class _Reader:
             start = self.at
             word = self._word(r"[A-Za-z]*")
             name = word.lower()
+            if self.at == len(self.text):
+                raise self._error(_UNCLOSED, start, _command_hint(word))
             if name not in COMMANDS or not self._blank():
                 raise self._error(_INVALID_COMMAND, start, _command_hint(word))
-            args = []
-            if name in ("parameter", "message"):
-                first = self._word(r"[ \t]*[A-Za-z0-9_]*").lstrip()
-                if not self._blank():
-                    hint = f"{word.upper()} needs {'a name' if name == 'parameter' else 'a role'} and a value"
-                    raise self._error(f"unexpected EOF: {first}", start, hint)
-                args.append(first)
+            args = [self._first(name, start)] if name in _TWO_WORDS else []
             args.append(self._value(start))
             line, column = self._position(start)
             out.append(Command(name, tuple(args), line, column))
         return out
 
+    def _first(self, name: str, start: int) -> str:
+        """Read the word that comes before the value."""
+        letters, what = _TWO_WORDS[name]
+        first = self._word(rf"[ \t]*{letters}*").lstrip()
+        if not self._blank():
+            reason = _UNCLOSED if self.at == len(self.text) else f"{_UNCLOSED}: {first}"
+            raise self._error(reason, start, f"{name.upper()} needs {what} and a value")
+        if name == "message" and first not in ROLES:
+            raise self._error(_INVALID_ROLE, start, None)
+        return first
+
     def _skip_to_command(self) -> bool:
         found = re.compile(r"(?:[ \t\r\n]+|#[^\r\n]*)*").match(self.text, self.at)
         self.at = found.end() if found else self.at
+        # What cannot be seen, such as a no-break space that a web page left, hides no command.
+        if self.at < len(self.text) and not self.text[self.at].isprintable():
+            self.at += 1
         return self.at < len(self.text)
 
     def _word(self, pattern: str) -> str:
@@ -196,9 +203,7 @@ class _Reader:
                 self.at = end
                 return self.text[begin + len(quote) : last - len(quote)]
             if newline is None:
-                raise self._error(
-                    "unexpected EOF", start, f"the value begins with {quote} and is never closed"
-                )
+                raise self._error(_UNCLOSED, start, f"the value begins with {quote} and is never closed")
             end = newline.end()
 
     def _position(self, at: int) -> tuple[int, int]:
@@ -210,7 +215,7 @@ class _Reader:
         return ModelfileError(message, line=line, column=column, hint=hint)
 
 
-def _check(command: Command) -> None:
+def check_command(command: Command) -> None:
     """Raise ModelfileError when a command's arguments make no sense."""
     if command.name == "message" and command.args[0] not in ROLES:
         raise command.error(_INVALID_ROLE)
@@ -260,7 +265,7 @@ def _quoted(value: str) -> str:
     The syntax has no escapes: a text with a line that ends in three quotes cannot be written at all
     (and cannot be read either); it comes out in three quotes all the same.
     """
-    forms = [value, f'"{value}"', f'"""{value}"""']
+    forms = [*([value] if value else []), f'"{value}"', f'"""{value}"""']
     for form in reversed(forms) if "\n" in value else forms:
         reader = _Reader(form)
         try:

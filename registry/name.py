@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from ..errors import InvalidName
 
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
+HUB, MODELSCOPE = "hf.co", "modelscope.cn"
+"""The hosts that names of models from Hugging Face and from ModelScope begin with."""
 
 # Every part begins with a letter, a digit or "_", so no part is ever "." or "..".
 _LETTERS = {
@@ -70,6 +73,15 @@ class ModelName:
             return f"{self.namespace}/{self.model}:{self.tag}"
         return f"{self.model}:{self.tag}"
 
+    def elsewhere(self) -> tuple[ModelName, ...]:
+        """Return what else these words may mean: `user/repo` without a host is Hugging Face's before Ollama's."""
+        if (
+            self.host.lower() in ("huggingface.co", DEFAULT_HOST)
+            and self.namespace.lower() != DEFAULT_NAMESPACE
+        ):
+            return (replace(self, host=HUB),)
+        return ()
+
     def full(self) -> str:
         """Write all four parts."""
         return f"{self.host}/{self.namespace}/{self.model}:{self.tag}"
@@ -82,6 +94,26 @@ class ModelName:
 
     def __str__(self) -> str:
         return self.short()
+
+
+def nearest(text: str, names: Iterable[ModelName]) -> tuple[str, ...]:
+    """Return up to three of `names` that look like `text`, the likest first."""
+    import difflib
+
+    text, likeness = text.lower(), {}
+    for short in (name.short() for name in names):
+        whole = short.lower()
+        forms = {whole, whole.rpartition(":")[0], *(f.rpartition(":")[0] for f in _tails(whole))}
+        ratios = [difflib.SequenceMatcher(None, text, form).ratio() for form in forms]
+        likeness[short] = max(*ratios, 0.9 if any(form.startswith(text) for form in forms) else 0.0)
+    near = [short for short, ratio in likeness.items() if ratio >= 0.6]
+    return tuple(sorted(near, key=lambda short: (-likeness[short], short))[:3])
+
+
+def _tails(text: str) -> list[str]:
+    """Return what follows each slash."""
+    parts = text.split("/")
+    return ["/".join(parts[i:]) for i in range(1, len(parts))]
 
 
 def _check(kind: str, part: str, text: str) -> None:

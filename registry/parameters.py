@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 
@@ -33,7 +32,7 @@ _SHAPED: Mapping[str, tuple[str, str]] = {
     "think_budget": (r"-1|\d+|\d+(\.\d+)?%", "a number of tokens, a share such as 50%, or -1 for none"),
     "think_min": (r"\d+|\d+(\.\d+)?%", "a number of tokens or a share such as 10%"),
     "think_reserve": (r"\d+|\d+(\.\d+)?%", "a number of tokens or a share such as 25%"),
-    "think_loop": (r"on|off|\d+", "on, off or a number"),
+    "think_loop": (r"on|off|nudge|\d+", "on, off, nudge or a number"),
     "think_exit": (r"off|confidence(:(0?\.\d+|1(\.0*)?))?", "off, confidence or confidence:0.95"),
     "think_history": (r"auto|strip|last|keep", "auto, strip, last or keep"),
 }
@@ -42,6 +41,7 @@ DEPRECATED = frozenset((
     "penalize_newline", "low_vram", "f16_kv", "logits_all", "vocab_only", "use_mlock",
 ))  # fmt: skip
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_LARGEST = 3.4028235677973366e38  # what rounds to the largest number of 32 bits
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 
 
@@ -73,7 +73,7 @@ def _int(text: str) -> int:
 
 
 def _float(text: str) -> float:
-    if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+    if not _NUMBER.fullmatch(text) or abs(float(text)) > _LARGEST:
         raise ValueError("float")
     return float(text)
 

@@ -38,7 +38,7 @@ from .manifest import (
     digest_of,
     read_contents,
 )
-from .name import ModelName
+from .name import ModelName, nearest
 from .views import Views
 
 GRACE = 3600.0
@@ -86,17 +86,18 @@ class Store:
             entries.append(bundled)
         return tuple(sorted(entries, key=lambda entry: (-entry.modified.timestamp(), entry.name.short())))
 
-    def find(self, name: str | ModelName) -> Entry:
-        """Return the model of this name, whatever its case; raise ModelNotFound, or StoreError if damaged."""
+    def find(self, name: str | ModelName, *, whole: bool = True) -> Entry:
+        """Return the model of this name, whatever its case; raise ModelNotFound, or StoreError if not `whole`."""
         wanted = ModelName.parse(name) if isinstance(name, str) else name
-        path = self._path(wanted)
+        path = self._locate(wanted)
         if path is None:
             bundled = self._bundled_entry()
             if bundled is not None and bundled.name == wanted:
                 return bundled
             raise self._not_found(name)
         entry = self._entry(self._name(path), path)
-        self._check(entry)
+        if whole:
+            self._check(entry)
         return entry
 
     def resolve(self, name: str | ModelName) -> Manifest:
@@ -105,17 +106,7 @@ class Store:
 
     def nearest(self, name: str | ModelName) -> tuple[str, ...]:
         """Return up to three names that look like this one, the likest first."""
-        import difflib
-
-        text = (name if isinstance(name, str) else name.short()).lower()
-        known = {entry.short().lower(): entry.short() for entry in self._names()}
-        likeness: dict[str, float] = {}
-        for lower, short in known.items():
-            for form in (lower, lower.rpartition(":")[0], lower.rpartition("/")[2].rpartition(":")[0]):
-                ratio = difflib.SequenceMatcher(None, text, form).ratio()
-                likeness[short] = max(likeness.get(short, 0.0), ratio, 0.9 if form.startswith(text) else 0.0)
-        near = [short for short, ratio in likeness.items() if ratio >= 0.6]
-        return tuple(sorted(near, key=lambda short: (-likeness[short], short))[:3])
+        return nearest(name if isinstance(name, str) else name.short(), self._names())
 
     def read(self, manifest: Manifest) -> Contents:
         """Read all of a model but its weights."""
@@ -150,6 +141,10 @@ class Store:
             return bundled.config()
         with disk_errors(f"read blob {digest}"):
             return path.read_bytes()
+
+    def has(self, digest: str) -> bool:
+        """Tell whether the store itself holds a blob."""
+        return os.path.isfile(self._blobs.path(digest))
 
     # Changing
 
@@ -187,6 +182,11 @@ class Store:
         with self._changing(exclusive=False):
             return self._blobs.add_file(path, progress, link=link)
 
+    def take_blob(self, path: Path, digest: str) -> None:
+        """Make a whole, verified file of the store's folder a blob; its old name goes."""
+        with self._changing(exclusive=False):
+            self._blobs.take(path, digest)
+
     def write_manifest(self, name: ModelName, manifest: Manifest) -> set[str]:
         """Give `name` to a model whose blobs are all stored; return the digests that it meant before."""
         with self._changing(exclusive=False), disk_errors(f"write the manifest of {name}"):
@@ -202,9 +202,10 @@ class Store:
     def check_removable(self, name: str | ModelName) -> ModelName:
         """Return the name of a model that can be removed, damaged or not; raise ModelNotFound or NotSupported."""
         wanted = ModelName.parse(name) if isinstance(name, str) else name
-        if self._path(wanted) is None:
+        path = self._locate(wanted)
+        if path is None:
             raise self._not_removable(name, wanted)
-        return wanted
+        return self._name(path)
 
     def remove(self, name: str | ModelName) -> None:
         """Delete a name and the blobs that no other name uses; raise ModelNotFound."""
@@ -309,6 +310,10 @@ class Store:
                 return exact
         return next((path for found, path in self._walk() if found == name), None)
 
+    def _locate(self, name: ModelName) -> Path | None:
+        """Return the manifest file of a name as a user types it: `user/repo` may be one of Hugging Face."""
+        return self._path(name) or next(filter(None, map(self._path, name.elsewhere())), None)
+
     def _entry(self, name: ModelName, path: Path) -> Entry:
         try:
             with disk_errors(f"read the manifest of '{name}'"):
@@ -333,21 +338,22 @@ class Store:
 
     def _check(self, entry: Entry) -> None:
         """Raise StoreError unless every blob is there and as it was when the model was created."""
+        again = f"llm repair {entry.name}" if entry.manifest.source else "create the model again"
         for layer in (entry.manifest.config, *entry.manifest.layers):
             path = self.blob_path(layer.digest)
             with disk_errors(f"read blob {layer.digest}"):
                 if not path.is_file():
                     missing = f"'{entry.name}' is damaged: blob {layer.digest} is missing"
-                    raise StoreError(missing, hint="create the model again")
+                    raise StoreError(missing, hint=again)
                 found = path.stat()
                 changed = found.st_size != layer.size
                 if found.st_nlink > 1 and found.st_mtime > entry.modified.timestamp():
                     changed = changed or hash_file(path)[0] != layer.digest
             if changed:
-                raise StoreError(
-                    f"'{entry.name}' is damaged: blob {layer.digest} was changed after the model was created",
-                    hint="a hard-linked file was edited in place; create the model again",
+                message = (
+                    f"'{entry.name}' is damaged: blob {layer.digest} was changed after the model was created"
                 )
+                raise StoreError(message, hint=f"a hard-linked file was edited in place; {again}")
 
     def _files(self, layers: tuple[Layer, ...]) -> tuple[Path, ...]:
         """Return one path per layer, or one folder for layers that form a folder."""

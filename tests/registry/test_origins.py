@@ -1,0 +1,131 @@
+"""Stored models against their sources: verified, repaired, and compared with what is newer; and what takes room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from fake_hub import FakeHub, Fault
+from mull.errors import RemoteError
+from mull.registry.events import silent
+from mull.registry.origins import news, repair, verify
+from mull.registry.store import Store
+from mull.registry.usage import drop_unfinished, unfinished, unused_blobs, usage
+from mull.registry.web import Web
+from mull.settings import Remotes
+
+from .conftest import HASTY, gguf
+
+DATA = gguf(300_000)
+Get = Callable[..., list]
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with Web(HASTY) as web:
+        yield web
+
+
+@pytest.fixture
+def stored(hub: FakeHub, own: Store, get: Get) -> Store:
+    """A store with a GGUF, a folder, and a model that was made here."""
+    hub.add("u/r", **{"m-Q4_0.gguf": DATA})
+    hub.add("u/st", **{"config.json": b'{"a": 1}', "model.safetensors": gguf(20_000, 3)})
+    get("u/r")
+    get("u/st")
+    own.copy("u/r", "copy")
+    return own
+
+
+def damage(store: Store, name: str, place: int = 0, data: bytes | None = None) -> None:
+    layer = store.find(name, whole=False).manifest.layers[place]
+    path = store.blob_path(layer.digest)
+    if data is None:
+        path.unlink()
+    else:
+        path.write_bytes(data)
+
+
+def status(store: Store, remotes: Remotes, web: Web) -> dict[str, str]:
+    return {item.entry.name.model: item.status for item in news(store, store.list(), remotes, web)}
+
+
+def test_whole_models_are_whole(stored: Store) -> None:
+    assert list(verify(stored, stored.list(), silent)) == []
+
+
+def test_damage_is_found_and_repaired(stored: Store, hub: FakeHub, remotes: Remotes, web: Web) -> None:
+    damage(stored, "u/r", 0, b"X" + DATA[1:])
+    damage(stored, "u/st", 1, b"{}")
+    damage(stored, "u/st", 0)
+    damages = list(verify(stored, stored.list(), silent))
+    assert {found.reason for found in damages} == {
+        "its bytes were changed",
+        "has 2 bytes, and not 8",
+        "missing",
+    }
+    assert ("copy:latest", "hf.co/u/r:latest") in {tuple(sorted(found.names)) for found in damages}
+    assert repair(stored, stored.list(), damages, remotes, web, silent) == []
+    assert list(verify(stored, stored.list(), silent)) == []
+    assert stored.model_path(stored.resolve("copy")).read_bytes() == DATA
+
+
+def test_what_the_source_has_no_more_stays_damaged(
+    stored: Store, hub: FakeHub, remotes: Remotes, web: Web
+) -> None:
+    damage(stored, "u/r")
+    hub.repos["u/r"]["m-Q4_0.gguf"] = gguf(300_000, 9)
+    entries = stored.list()
+    damages = list(verify(stored, entries, silent))
+    assert len(repair(stored, entries, damages, remotes, web, silent)) == 1
+
+
+def test_what_is_newer(stored: Store, hub: FakeHub, remotes: Remotes, web: Web) -> None:
+    assert status(stored, remotes, web) == {"r": "current", "st": "current", "copy": "current"}
+    hub.repos["u/st"]["config.json"] = b'{"a": 2}'
+    assert status(stored, remotes, web)["st"] == "newer"
+    hub.repos["u/r"]["m-Q4_0.gguf"] = gguf(300_000, 9)
+    assert status(stored, remotes, web)["r"] == "newer"
+    del hub.repos["u/r"]
+    assert status(stored, remotes, web)["r"] == "gone"
+    hub.api_faults += [Fault(status=500)] * 100
+    assert status(stored, remotes, web)["st"] == "unknown"
+
+
+def test_a_model_that_was_made_here_is_asked_of_nobody(
+    own: Store, hub: FakeHub, remotes: Remotes, web: Web
+) -> None:
+    from .test_store import add
+
+    add(own, "llama3.2")
+    assert status(own, remotes, web) == {"llama3.2": "local"}
+    assert hub.asked == []
+
+
+def test_an_address_is_compared_by_its_version(
+    own: Store, hub: FakeHub, get: Get, remotes: Remotes, web: Web
+) -> None:
+    hub.files["t.gguf"] = DATA
+    get(f"{hub.cdn}/files/t.gguf", rename="t")
+    assert status(own, remotes, web) == {"t": "current"}
+    hub.files["t.gguf"] = gguf(300_000, 4)
+    assert status(own, remotes, web) == {"t": "newer"}
+
+
+def test_room(stored: Store, hub: FakeHub, get: Get) -> None:
+    by_name = {item.entry.name.model: item for item in usage(stored)}
+    assert by_name["r"].size == by_name["copy"].size > len(DATA)
+    assert by_name["r"].own == 0 < by_name["st"].own == by_name["st"].size
+    hub.add("u/more", **{"m-Q4_0.gguf": gguf(500_000, 7)})
+    hub.faults += [Fault(cut=100_000), *[Fault(status=500)] * 50]
+    with pytest.raises(RemoteError):
+        get("u/more", connections=1)
+    (left,) = unfinished(stored)
+    assert not left.active
+    assert 100_000 <= left.nbytes < 500_000
+    digest, _ = stored.add_blob(b"nobody's")
+    assert unused_blobs(stored) == {digest: 4096}
+    assert drop_unfinished(stored) == left.nbytes
+    assert unfinished(stored) == []
+    assert stored.prune(grace=0.0) == (digest,)
+    assert list(verify(stored, stored.list(), silent)) == []
