@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,14 +12,29 @@ from starlette.exceptions import HTTPException
 
 from ..errors import InvalidRequest, MullError
 from ..settings import Settings
-from .adapters import anthropic, ollama, openai
+from .access import AccessLog
+from .dialects import error_response
+from .metrics import Metrics
 from .options import ServerOptions
 from .pool import ModelPool
 from .routes import anthropic as anthropic_routes
+from .routes import health as health_routes
+from .routes import llamacpp as llamacpp_routes
+from .routes import native as native_routes
 from .routes import ollama as ollama_routes
 from .routes import openai as openai_routes
+from .routes import page as page_routes
+from .security import Gate
 
-Shape = Callable[[MullError], Mapping[str, object]]
+_ROUTES = (
+    page_routes,
+    ollama_routes,
+    openai_routes,
+    anthropic_routes,
+    llamacpp_routes,
+    native_routes,
+    health_routes,
+)
 
 
 def make_app(options: ServerOptions, settings: Settings, pool: ModelPool | None = None) -> FastAPI:
@@ -34,30 +49,22 @@ def make_app(options: ServerOptions, settings: Settings, pool: ModelPool | None 
     app = FastAPI(title="mull", lifespan=lifespan)
     app.state.pool = models
     app.state.settings = settings
-    for routes in (ollama_routes, openai_routes, anthropic_routes):
+    app.state.options = options
+    app.state.metrics = Metrics(models)
+    for routes in _ROUTES:
         app.include_router(routes.router)
     app.add_exception_handler(MullError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _bug)
+    app.add_middleware(Gate, options=options)
+    app.add_middleware(AccessLog, metrics=app.state.metrics)
     return app
-
-
-def shape_of(path: str) -> Shape:
-    """Return how the dialect of a path writes errors."""
-    if path.startswith("/v1/messages"):
-        return anthropic.error
-    return ollama.error if path.startswith("/api/") else openai.error
-
-
-def _answer(request: Request, error: MullError, status: int | None = None) -> JSONResponse:
-    shape = shape_of(request.url.path)
-    return JSONResponse(dict(shape(error)), status_code=status or error.status)
 
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, MullError)
-    return _answer(request, error)
+    return error_response(request.url.path, error)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -66,13 +73,17 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"] if part != "body")
     message = first["msg"] if not field else f"{field}: {first['msg']}"
-    return _answer(request, InvalidRequest(message, field=field or None))
+    return error_response(request.url.path, InvalidRequest(message, field=field or None))
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return _answer(request, MullError(str(error.detail)), error.status_code)
+    if isinstance(error.__cause__, MullError):  # a body of ours that FastAPI could not read
+        return error_response(request.url.path, error.__cause__)
+    failure = MullError("404 page not found" if error.status_code == 404 else str(error.detail))
+    failure.status = error.status_code
+    return error_response(request.url.path, failure, headers=error.headers)
 
 
 async def _bug(request: Request, error: Exception) -> JSONResponse:
-    return _answer(request, MullError(f"internal error: {type(error).__name__}"), 500)
+    return error_response(request.url.path, MullError(f"internal error: {type(error).__name__}"))

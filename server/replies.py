@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import replace
 from types import TracebackType
 from typing import Protocol
 
 from ..chat.request import ChatRequest
-from ..chat.stream import Event
+from ..chat.stream import Done, Event, Progress
+from ..errors import EngineStopped
 
 
 class ModelLike(Protocol):
@@ -29,12 +31,22 @@ class Reply:
 
     async with Reply(model, request, threads) as reply:     # raises what is wrong with the request
         async for event in reply: ...                       # raises what goes wrong later
+
+    begun_at, first_at: when it was begun and its first token came (time.perf_counter()); done: its end.
     """
 
-    def __init__(self, model: ModelLike, request: ChatRequest, threads: Executor) -> None:
+    def __init__(
+        self,
+        model: ModelLike,
+        request: ChatRequest,
+        threads: Executor,
+        ended: Callable[[], None] | None = None,
+    ) -> None:
+        """Prepare a reply; `ended` is called on the loop once the model is no longer needed for it."""
         self.request = request if request.id is not None else replace(request, id=uuid.uuid4().hex)
         self._model = model
         self._threads = threads
+        self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._arrived: deque[Event] = deque()
         self._something = asyncio.Event()
@@ -43,6 +55,9 @@ class Reply:
         self._end: Exception | None = None
         self._has_ended = False
         self._running: asyncio.Future[None] | None = None
+        self.begun_at = time.perf_counter()
+        self.first_at: float | None = None
+        self.done: Done | None = None
 
     @property
     def id(self) -> str:
@@ -51,11 +66,11 @@ class Reply:
         return self.request.id
 
     async def __aenter__(self) -> Reply:
-        self._running = self._loop.run_in_executor(self._threads, self._run)
+        self._start()
         try:
             await self._wait()
         except BaseException:
-            await self._leave()
+            await self.leave()
             raise
         if not self._arrived and self._end is not None:
             raise self._end
@@ -64,7 +79,7 @@ class Reply:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._leave()
+        await self.leave()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -78,6 +93,26 @@ class Reply:
             raise self._end
         raise StopAsyncIteration
 
+    async def arrived(self) -> list[Event]:
+        """Wait for events and return all that have come; none at the end. Raises what went wrong, after them."""
+        if not self._arrived:
+            await self._wait()
+        if not self._arrived and self._end is not None:
+            raise self._end
+        return [self._arrived.popleft() for _ in range(len(self._arrived))]
+
+    def _start(self) -> None:
+        """Begin in a thread; whatever comes of it, `ended` is called once."""
+        try:
+            self._running = self._loop.run_in_executor(self._threads, self._run)
+        except RuntimeError as closed:  # the threads were shut down with the model
+            if self._ended is not None:
+                self._ended()
+            raise EngineStopped("the model was unloaded") from closed
+        if self._ended is not None:
+            ended = self._ended
+            self._running.add_done_callback(lambda _: ended())
+
     async def _wait(self) -> None:
         """Wait until there is an event, or the end."""
         while not self._arrived and not self._has_ended:
@@ -87,7 +122,8 @@ class Reply:
                 return
             await self._something.wait()
 
-    async def _leave(self) -> None:
+    async def leave(self) -> None:
+        """Stop the engine's work on the reply, if there still is any, and wait until it has stopped."""
         self._is_wanted = False
         if not self._has_ended:
             self._model.abort(self.id)
@@ -106,6 +142,7 @@ class Reply:
                     close()
                 return
             for event in events:
+                self._note(event)
                 self._arrived.append(event)
                 self._tell()
         except Exception as error:
@@ -114,6 +151,12 @@ class Reply:
             self._has_ended = True
             self._is_told = False
             self._tell()
+
+    def _note(self, event: Event) -> None:
+        if self.first_at is None and not isinstance(event, Progress):
+            self.first_at = time.perf_counter()
+        if isinstance(event, Done):
+            self.done = event
 
     def _tell(self) -> None:
         """Wake the loop, unless it has been and has not looked yet."""

@@ -16,6 +16,14 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no command under test find a server that happens to run on this machine."""
+    for name in ("OLLAMA_HOST", "MULL_PORT", "MULL_SOCKET", "MULL_API_KEY", "MULL_TLS_CERT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MULL_HOST", "127.0.0.1:9")  # the port of the discard protocol: nobody listens
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run: GPU tests without CUDA, peer tests without llama-cpp-python.
 

@@ -34,6 +34,9 @@ class FakeLLM:
         self.requests: list[ChatRequest] = []
         self.num_stopped = 0
         self.is_closed = False
+        self.aborted: list[str] = []
+        self.ended_thinking: list[str] = []
+        self.plan = SimpleNamespace(hold=True, context_length=2048, weight_bytes=4_000_000, cache_bytes=1_000_000)
         self._replies = list(replies) or [[Progress(26, 26), Reasoning("so"), Text("an"), Text("swer")]]
 
     def chat(self, request: ChatRequest) -> Iterator[Event]:
@@ -49,6 +52,15 @@ class FakeLLM:
             finished = True
         finally:
             self.num_stopped += not finished
+
+    def abort(self, request_id: str) -> None:
+        self.aborted.append(request_id)
+
+    def end_thinking(self, request_id: str) -> None:
+        self.ended_thinking.append(request_id)
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def __enter__(self) -> FakeLLM:
         return self
