@@ -6,6 +6,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PROMPT ?= What is 347 + 685?
 
+# The packages of one extra, without building the kernels again.
+extra = $(BIN)/python -c 'import sys, tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")' $(1) \
+	| $(PIP) install --constraint constraints.txt --requirement /dev/stdin
+
 .PHONY: run test test-peers check check-native clean
 
 run: $(VENV)/installed
@@ -36,13 +41,13 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/tests: $(VENV)/installed
-	@$(PIP) install --constraint constraints.txt --editable ".[test]"
+	@$(call extra,test)
 	@touch $@
 
 $(VENV)/peers: $(VENV)/tests
-	@$(PIP) install --constraint constraints.txt --editable ".[peers]"
+	@$(call extra,peers)
 	@touch $@
 
 $(VENV)/checks: $(VENV)/tests
-	@$(PIP) install --constraint constraints.txt --editable ".[check]"
+	@$(call extra,check)
 	@touch $@

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 
 from ..errors import EngineStopped, MullError
 from .conversation import Conversation
 from .statistics import Reply
-from .terminal import Terminal
+from .terminal import Terminal, is_tty
 
 _QUOTES = '"""'
 _LEAVE = ("/bye", "/exit")
@@ -63,12 +64,13 @@ def read_message() -> str:
 
     Raises EOFError and KeyboardInterrupt as input() does.
     '''
-    line = input(">>> ")
+    prompt, more = (">>> ", "... ") if is_tty(sys.stdin) else ("", "")
+    line = input(prompt)
     if not line.lstrip().startswith(_QUOTES):
         return line
     text = line.lstrip().removeprefix(_QUOTES)
     while not text.rstrip().endswith(_QUOTES):
-        text += "\n" + input("... ")
+        text += "\n" + input(more)
     return text.rstrip().removesuffix(_QUOTES).strip("\n")
 
 

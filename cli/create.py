@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InvalidRequest, ModelfileError, TemplateError
+from ..errors import InvalidRequest, ModelfileError
+from ..server.facts import check_modelfile
+from ..server.facts import inspect as inspect
 from ..settings import load_settings
-from .formats import human_number, printable
-from .headers import context_length, quantization
+from .formats import printable
 from .inputs import read_all
 from .progress import BYTES, ProgressLine
 from .terminal import Terminal
 
 if TYPE_CHECKING:
-    from ..registry.create import Details
     from ..registry.manifest import Manifest
     from ..registry.modelfile import Modelfile
-
-# Files that turn images or sound into embeddings: kept beside a model, run by no architecture of ours.
-_PROJECTORS = ("clip", "mmproj")
+    from ..registry.name import ModelName
+    from ..registry.store import Store
+    from ..server.quantizing import Quantizing
 
 
 def command(
@@ -30,36 +31,53 @@ def command(
     file: Annotated[
         str, typer.Option("--file", "-f", metavar="FILE", help="The Modelfile; - reads standard input.")
     ] = "Modelfile",
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            "--quantize", "-q", metavar="TYPE", help="Write the weights in this type, such as Q4_K_M."
+        ),
+    ] = None,
+    imatrix: Annotated[
+        Path | None,
+        typer.Option("--imatrix", metavar="FILE", help="How much each column matters, from llm imatrix."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing.")] = False,
 ) -> None:
     """Create a model from a Modelfile; see Modelfile.example for one.
 
-    The weights are linked, not copied, where the file system can.
+    The weights are linked, not copied, where the file system can; with --quantize they are written anew, in a type of
+    llm quantize --list.
 
     \b
     Examples:
       llm create mymodel
       llm create mymodel -f Modelfile.example
       echo "FROM ./qwen3-8b-q4_k_m.gguf" | llm create qwen3:8b -f -
+      echo "FROM ./Qwen3-8B" | llm create qwen3:q4 -f - -q Q4_K_M
     """
-    from ..registry.create import create
     from ..registry.modelfile import Modelfile
     from ..registry.name import ModelName
     from ..registry.store import Store
+    from ..server.quantizing import Quantizing
 
     name = ModelName.parse(model)
+    if imatrix is not None and quantize is None:
+        raise InvalidRequest("--imatrix is for --quantize, which is absent", field="imatrix")
+    quantizing = None if quantize is None else Quantizing(quantize, imatrix)
+    if quantizing is not None:
+        quantizing.check()
     steps = _Steps(quiet=quiet)
     source, base = _read(file)
     modelfile = Modelfile.parse(source)
-    _check(modelfile)
+    check_modelfile(modelfile)
     for warning in modelfile.warnings:
         steps.say(f"warning: {warning}")
     steps.say("gathering model components")
     store = Store(load_settings().models_dir)
     known = {layer.digest for entry in store.list() for layer in entry.manifest.layers}
     try:
-        manifest = create(store, name, modelfile, base=base, inspect=inspect, progress=steps.copying)
+        manifest = _make(store, name, modelfile, base, quantizing, steps)
     finally:
         steps.clear()
     for layer in manifest.layers:
@@ -70,41 +88,27 @@ def command(
         _print_json(name.short(), manifest)
 
 
-def inspect(path: Path) -> Details:
-    """Describe a model file; raise a CheckpointError unless it opens and its architecture is supported."""
-    from ..models.checkpoint.open import open_checkpoint
-    from ..models.load import find_architecture
-    from ..registry.create import Details
+def _make(
+    store: Store,
+    name: ModelName,
+    modelfile: Modelfile,
+    base: Path,
+    quantizing: Quantizing | None,
+    steps: _Steps,
+) -> Manifest:
+    """Store the model, with its weights as they are or in another type."""
+    from ..registry.create import Making, find_weights, make
 
-    with open_checkpoint(path) as checkpoint:
-        if checkpoint.architecture not in _PROJECTORS:
-            find_architecture(checkpoint)
-        count = checkpoint.num_parameters
-        return Details(
-            format=checkpoint.format,
-            family=checkpoint.architecture,
-            parameter_size=human_number(count) if count else "",
-            quantization=quantization(checkpoint),
-            context_length=context_length(checkpoint),
-        )
+    making = Making(base, inspect, steps.copying)
+    if quantizing is None:
+        return make(store, name, modelfile, making)
+    from ..registry.incoming import incoming
 
-
-def _check(modelfile: Modelfile) -> None:
-    """Raise ModelfileError for a template or an option with which the model could not be run."""
-    from ..chat.options import OPTIONS, from_user, sampling_params
-    from ..chat.template import Template
-    from ..registry.modelfile import is_go_template
-    from ..registry.parameters import parse_parameter
-
-    for command in modelfile.commands:
-        try:
-            if command.name == "template" and not is_go_template(command.value):
-                Template(command.value, path_name="TEMPLATE")
-            elif command.name == "parameter" and command.args[0] in OPTIONS:
-                option = {command.args[0]: parse_parameter(*command.args)}
-                sampling_params(from_user(option, "modelfile"))
-        except (InvalidRequest, TemplateError) as error:
-            raise command.error(error.message) from error
+    source = find_weights(store, modelfile, making)
+    inspect(source)  # what cannot be run is refused before it is written
+    with incoming(store.root) as folder:
+        written = quantizing.write(source, folder, steps.working)
+        return make(store, name, modelfile, replace(making, weights=written))
 
 
 def _read(file: str) -> tuple[bytes, Path]:
@@ -137,7 +141,7 @@ class _Steps:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._terminal = Terminal.detect(color=False)
-        self._file: str | None = None
+        self._label: str | None = None
         self._line: ProgressLine | None = None
 
     def say(self, text: str) -> None:
@@ -148,11 +152,14 @@ class _Steps:
 
     def copying(self, file: str, done: int, total: int) -> None:
         """Show how much of a file is in the store."""
-        if file != self._file or self._line is None:
+        self.working(f"copying {printable(file)}", done, total)
+
+    def working(self, label: str, done: int, total: int) -> None:
+        """Show how much of some work is done."""
+        if label != self._label or self._line is None:
             self.clear()
-            label = f"copying {printable(file)}"
             self._line = ProgressLine(self._terminal, label, BYTES, enabled=not self._quiet)
-            self._file = file
+            self._label = label
         self._line.update(done, total)
 
     def clear(self) -> None:

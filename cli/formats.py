@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from ..models.checkpoint.summary import human_number as human_number
+
 _SIZES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
 
 # From how many bits per weight on, and what answers lose against the weights as trained. The steps
@@ -30,15 +32,6 @@ def human_bytes(count: int) -> str:
             whole = value >= 10 or value == math.trunc(value)
             return f"{math.trunc(value)} {suffix}" if whole else f"{value:.1f} {suffix}"
     return f"{count} B"
-
-
-def human_number(count: int) -> str:
-    """Write a number of weights: `8B`, `8.2B`, `596.05M`, `12K`."""
-    for unit, suffix, digits in ((10**9, "B", 1), (10**6, "M", 2)):
-        if count >= unit:
-            value = count / unit
-            return f"{value:.0f}{suffix}" if value == math.floor(value) else f"{value:.{digits}f}{suffix}"
-    return f"{count / 1000:.0f}K" if count >= 1000 else str(count)
 
 
 def human_duration(seconds: float) -> str:

@@ -6,19 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..models.checkpoint.summary import bits_per_weight as bits_per_weight
+from ..models.checkpoint.summary import context_length as context_length
+from ..models.checkpoint.summary import embedding_length as embedding_length
+from ..models.checkpoint.summary import quantization as quantization
+
 if TYPE_CHECKING:
     from ..models.checkpoint.base import Checkpoint
     from ..registry.target import Target
-
-# The numbers of `general.file_type`, from llama.cpp's llama.h; gaps are types that were withdrawn.
-_FILE_TYPES = {
-    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
-    12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
-    19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL",
-    26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0",
-    37: "TQ2_0", 38: "MXFP4_MOE", 39: "NVFP4", 40: "Q1_0", 41: "Q2_0",
-}  # fmt: skip
-_GUESSED = 1024
 
 
 @contextmanager
@@ -30,35 +25,3 @@ def open_target(model: str) -> Iterator[tuple[Target, Checkpoint]]:
     target = find_target(model)
     with open_checkpoint(target.path) as checkpoint:
         yield target, checkpoint
-
-
-def quantization(checkpoint: Checkpoint) -> str:
-    """Name the type of most weights as people write it: `Q4_K_M`, `BF16`; empty without tensors."""
-    kind = checkpoint.metadata.get("general.file_type")
-    if isinstance(kind, int) and kind & ~_GUESSED in _FILE_TYPES:
-        return _FILE_TYPES[kind & ~_GUESSED]
-    return next((name.upper() for name in checkpoint.dtype_counts()), "")
-
-
-def bits_per_weight(checkpoint: Checkpoint) -> float | None:
-    """Return the bits that the tensors take per weight; None without tensors."""
-    count = checkpoint.num_parameters
-    return checkpoint.nbytes * 8 / count if count else None
-
-
-def context_length(checkpoint: Checkpoint) -> int | None:
-    """Return the context that the model was made for, if its files say."""
-    return _size(checkpoint, "max_position_embeddings")
-
-
-def embedding_length(checkpoint: Checkpoint) -> int | None:
-    """Return the size of the hidden state, if the files say."""
-    return _size(checkpoint, "hidden_size")
-
-
-def _size(checkpoint: Checkpoint, key: str) -> int | None:
-    value = checkpoint.config.get(key)
-    if value is None:
-        text = checkpoint.config.get("text_config")
-        value = text.get(key) if isinstance(text, dict) else None
-    return value if isinstance(value, int) and value > 0 else None

@@ -16,10 +16,10 @@ _POLL = 0.1  # seconds until the end of a reply is noticed
 
 
 @contextmanager
-def acting_on(keys: Mapping[bytes, Callable[[], object]]) -> Iterator[None]:
+def acting_on(keys: Mapping[bytes, Callable[[], object]], *, rest: bytearray | None = None) -> Iterator[None]:
     """Call a key's function when it is pressed; where standard input is no terminal of ours, do nothing.
 
-    Ctrl-C and Ctrl-Z keep their meaning. Other keys are dropped.
+    Ctrl-C and Ctrl-Z keep their meaning. Other keys are added to `rest`, or dropped.
     """
     fd = _terminal_of_ours()
     if fd is None:
@@ -39,6 +39,8 @@ def acting_on(keys: Mapping[bytes, Callable[[], object]]) -> Iterator[None]:
                 action = keys.get(bytes([key]))
                 if action is not None:
                     action()
+                elif rest is not None:
+                    rest.append(key)
 
     tty.setcbreak(fd, termios.TCSADRAIN)
     watcher = threading.Thread(target=watch, name="mull-keys", daemon=True)

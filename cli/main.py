@@ -55,7 +55,7 @@ def run_command(args: list[str], name: str = "llm") -> int:
         group = build_group()
         if args[:1] == ["help"]:
             args = [*args[1:2], "--help"]
-        if args[:1] == ["run"]:
+        if args[:1] in (["run"], ["chat"]):
             args = spell_out(args)
         with group.make_context(name, args or ["--help"]) as context:
             group.invoke(context)

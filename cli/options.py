@@ -167,15 +167,35 @@ class ModelFlags(ComputeFlags):
 class LoadFlags(ModelFlags):
     """How a model is loaded to talk to it."""
 
+    speculate: Annotated[
+        str, _loading("--speculate", "Guess tokens ahead: auto (as many as pay), off, or N at a time.", "HOW")
+    ] = "auto"
+    draft: Annotated[
+        str | None, _loading("--draft", "A smaller model of the same vocabulary that guesses.", "MODEL")
+    ] = None
+    prompt_cache: Annotated[
+        str | None, _loading("--prompt-cache", "Keep long prompts on disk, in at most so much: 4GB.", "SIZE")
+    ] = None
+    local: Annotated[bool, _loading("--local", "Load the model here, even if a server is running.")] = False
     num_ctx: Annotated[
         int | None, _loading("--num-ctx -c", "The context, in tokens, such as 4096 or 32K.", _COUNT)
     ] = None
 
     def check(self) -> None:
         """Raise InvalidRequest for a number that makes no sense or a type that is none."""
+        from ..runtime.load_options import parse_speculate
+
         ModelFlags.check(self)
+        parse_speculate(self.speculate)
+        self.prompt_cache_bytes()
         if self.num_ctx is not None and self.num_ctx < 1:
             raise InvalidRequest(f"the context must be at least 1 token, not {self.num_ctx}", field="num_ctx")
+
+    def prompt_cache_bytes(self) -> int | None:
+        """Return the most that prompts may take on disk; raises InvalidRequest for what is no size."""
+        from .quantize_source import parse_size
+
+        return None if self.prompt_cache is None else parse_size(self.prompt_cache)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from .terminal import Terminal, is_tty
 from .think_options import ThinkFlags
 
 if TYPE_CHECKING:
-    from .conversation import Conversation
+    from .conversation import Conversation, Manner
     from .report import Report
 
 
@@ -46,6 +46,7 @@ def command(
       llm run pocket --json -n 200 "What is 2 + 2?" | jq .token_ids
       llm run qwen3 --format person.schema.json "Describe Ada Lovelace."
       llm run qwen3 --raw "Once upon a time"
+      llm run qwen3:8b --draft qwen3:0.6b "Write a parser for INI files."
       llm run ./Qwen3-8B --quantize nf4 "Why is the sky blue?"
       llm run qwen3
     """
@@ -69,6 +70,9 @@ def command(
         silent=output.as_json,
         format=form,
     )
+    if text is None and _can_repl():
+        _chat(model, manner, thinking, loading, terminal, verbose=output.verbose)
+        return
     with open_llm(model, loading, terminal, num_ctx=loading.num_ctx, quiet=output.quiet) as llm:
         for note in () if output.quiet else llm.notes:
             print(f"note: {note}", file=terminal.err)
@@ -90,6 +94,30 @@ def _talk(
         answer_many(conversation, text, output.count(), report, vote=output.vote, raw=raw)
     else:
         report(conversation.ask_raw(text) if raw else conversation.ask(text))
+
+
+def _can_repl() -> bool:
+    """Tell whether the terminal does for the chat of `llm chat`, rather than one line by line."""
+    from .repl.start import can_repl
+
+    return can_repl()
+
+
+def _chat(
+    model: str,
+    manner: Manner,
+    thinking: ThinkFlags,
+    loading: LoadFlags,
+    terminal: Terminal,
+    *,
+    verbose: bool,
+) -> None:
+    """Talk as `llm chat` does."""
+    from .chat import chat_with
+    from .repl.chat import Setup
+
+    setup = Setup(manner.system, dict(manner.options), manner.format)
+    chat_with(model, None, setup, thinking, loading, terminal, verbose=verbose, quiet=manner.quiet)
 
 
 def _check(

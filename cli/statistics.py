@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..chat.extensions import thinking_json
 from ..chat.options import SELDOM
 from ..chat.stream import Done
 
@@ -51,6 +52,8 @@ def statistics(reply: Reply) -> list[str]:
         ("eval count", usage.completion_tokens, f"{usage.completion_tokens} token(s)"),
         ("eval duration", usage.eval_ms, go_duration(usage.eval_ms / 1000)),
         ("eval rate", reply.eval_rate, f"{reply.eval_rate:.2f} tokens/s"),
+        ("drafted", usage.drafted_tokens, f"{usage.drafted_tokens} token(s)"),
+        ("accepted", usage.drafted_tokens, _accepted(usage.accepted_tokens, usage.drafted_tokens)),
     )
     return [f"{label + ':':<{_COLUMN}}{text}" for label, value, text in lines if value > 0]
 
@@ -87,22 +90,6 @@ def thinking_line(reply: Reply) -> str:
     return " · ".join(filter(None, [*parts, answer, rate]))
 
 
-def _thinking_json(reply: Reply) -> dict[str, object] | None:
-    """Return the report on the thinking budget; None for a model that cannot think."""
-    thinking = reply.done.thinking
-    report = thinking.report
-    if report is None:
-        return None if thinking.enforced else {"enforced": False}
-    return {
-        **asdict(report),
-        "duration_ms": round(report.duration_ms, 3),
-        "utilisation": round(report.utilisation, 4),
-        "min_extended": report.rounds,
-        "enforced": thinking.enforced,
-        "notes": list(thinking.notes),
-    }
-
-
 def _logprobs_json(reply: Reply, text_of: Callable[[int], str]) -> dict[str, object]:
     """Return what the model thought of each token that was drawn, if that was asked for."""
 
@@ -132,7 +119,9 @@ def to_json(model: str, reply: Reply, text_of: Callable[[int], str] = str) -> di
         "completion_tokens": usage.completion_tokens,
         "sampled_tokens": usage.sampled_tokens,
         "forwarded_tokens": usage.forwarded_tokens,
-        "thinking_report": _thinking_json(reply),
+        "drafted": usage.drafted_tokens,
+        "accepted": usage.accepted_tokens,
+        "thinking_report": thinking_json(done.thinking),
         "format": done.conformity,
         "seed": done.seed,
         "load_ms": round(usage.load_ms, 3),
@@ -173,6 +162,11 @@ def _context_source(llm: LLM, num_ctx: int | None) -> str:
         return "command line"
     in_modelfile = llm.contents is not None and "num_ctx" in llm.contents.parameters
     return "modelfile" if in_modelfile else "model"
+
+
+def _accepted(accepted: int, drafted: int) -> str:
+    share = f" ({accepted / drafted:.0%})" if drafted else ""
+    return f"{accepted} token(s){share}"
 
 
 def _rate(count: int, ms: float) -> float:

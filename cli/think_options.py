@@ -70,7 +70,7 @@ class ThinkFlags:
     think_stats: Annotated[bool, _thinking("--think-stats", "Say afterwards how the budget was used.")] = (
         False
     )
-    no_log: Annotated[bool, _thinking("--no-log", "Keep no count of this thought for `llm think stats`.")] = (
+    no_log: Annotated[bool, _thinking("--no-log", "Keep no record of this: neither counts nor a chat's words.")] = (
         False
     )
 

@@ -56,7 +56,7 @@ def test_however_little_room_there_is(pocket: LLM, num_predict: int, options: di
     assert not (thought and report.reason is None)
     assert usage.forwarded_tokens == (
         usage.prompt_tokens - usage.cached_tokens + usage.sampled_tokens - 1 + report.injected
-        + report.probe_tokens
+        + report.probe_tokens + usage.drafted_tokens - usage.accepted_tokens
     )  # fmt: skip
 
 

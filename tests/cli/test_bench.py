@@ -14,6 +14,7 @@ from mull.cli import bench
 from mull.cli.main import run_command
 from mull.errors import InvalidRequest, NotSupported, OutOfMemory
 from mull.kernels.cpu.native import instruction_sets
+from mull.kernels.cpu.program import Attention
 from mull.llm import LLM
 from mull.models.batch import Span
 from mull.models.cache import CacheTypes, NativeCache
@@ -198,7 +199,12 @@ def test_plain_attention_gives_the_same_logits(name: str, isa, tmp_path: Path) -
                 [Span(ids[102:], 102, blocks[:16], 128)],
             ]
             with torch.inference_mode():
-                return torch.cat([model.step(spans, cache, flash=flash) for spans in steps])
+                return torch.cat(
+                    [
+                        model.step(spans, cache, way=Attention.FAST if flash else Attention.PLAIN)
+                        for spans in steps
+                    ]
+                )
 
         expected = run(flash=True)
         assert expected.std() > 0.1
@@ -221,7 +227,8 @@ def test_plain_attention_of_the_pocket_model(cache_type: str, median: float, spr
         blocks = list(range(cache.num_blocks))
         with torch.inference_mode():
             flash, plain = (
-                model.step([Span(ids, 0, blocks, 300)], cache, flash=flash) for flash in (True, False)
+                model.step([Span(ids, 0, blocks, 300)], cache, way=way)
+                for way in (Attention.FAST, Attention.PLAIN)
             )
         # Products round activations to 8 bits, so that a difference in the last place now and then grows.
         off = (plain - flash).abs()

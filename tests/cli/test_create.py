@@ -98,10 +98,10 @@ def test_the_command_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Modelfile").write_text("FROM ./tiny.gguf\nNONSENSE 1\n")
-    assert run_command(["create", "one", "-q"]) == 1
+    assert run_command(["create", "one", "--quiet"]) == 1
     assert "(line 2, column 1)" in capsys.readouterr().err
     (tmp_path / "Modelfile").write_text("FROM ./tiny.gguf\n")
-    assert run_command(["create", "one", "-q"]) == 0
+    assert run_command(["create", "one", "--quiet"]) == 0
     assert [entry.name.short() for entry in store.list()] == ["one:latest"]
 
 

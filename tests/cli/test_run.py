@@ -170,10 +170,12 @@ def test_loading_options_are_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path
     opened: list[tuple[str, waist.LoadOptions]] = []
     monkeypatch.setattr(waist.LLM, "open", lambda name, options, progress: opened.append((name, options)))
     (tmp_path / "m.gguf").touch()
-    flags = LoadFlags(num_ctx=32768, threads=0, device="cpu", dtype="f32")
+    flags = LoadFlags(num_ctx=32768, threads=0, device="cpu", dtype="f32", speculate="3", draft="pocket")
     opening.open_llm(str(tmp_path / "m.gguf"), flags, Terminal.detect(), num_ctx=flags.num_ctx, quiet=True)
     ((_, options),) = opened
-    assert options == waist.LoadOptions(dtype="f32", device="cpu", num_ctx=32768, threads=None)
+    assert options == waist.LoadOptions(
+        dtype="f32", device="cpu", num_ctx=32768, threads=None, speculate="3", draft="pocket"
+    )
 
 
 def test_json_is_one_object_with_everything(llm_run: Run) -> None:
@@ -183,6 +185,7 @@ def test_json_is_one_object_with_everything(llm_run: Run) -> None:
         "model": "fake", "text": "answer", "thinking": "so", "token_ids": [5, 6, 7], "finish_reason": "stop",
         "prompt_tokens": 26, "cached_tokens": 0, "thinking_tokens": 3, "completion_tokens": 298, "seed": 42,
         "sampled_tokens": 0, "forwarded_tokens": 0, "thinking_report": None, "format": None,
+        "drafted": 0, "accepted": 0,
         "load_ms": 2150.0, "prompt_ms": 383.8, "eval_ms": 4790.0, "prompt_rate": 67.744, "eval_rate": 62.213,
     }  # fmt: skip
 

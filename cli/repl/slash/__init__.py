@@ -1,0 +1,1 @@
+"""The commands of the chat, by theme; table.py lists them all."""
