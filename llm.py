@@ -266,7 +266,10 @@ class LLM:
         # What a block's bytes depend on, besides its tokens.
         assert isinstance(engine.runner, ModelRunner)
         ways = (self.backend, engine.runner.deterministic)
-        parts = (stamp(self.checkpoint.path), self.config, *ways, self.context_length)
+        types = sorted(
+            self.checkpoint.dtype_counts().items()
+        )  # others where it was quantized as it was loaded
+        parts = (stamp(self.checkpoint.path), types, self.config, *ways, self.context_length)
         files = BlockFiles(folder, repr(parts), limit)
         return PromptCache(files, engine.pool, engine.runner.cache, self._worker.run_exclusive)
 

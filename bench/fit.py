@@ -20,6 +20,7 @@ from mull.registry.target import find_target
 from mull.runtime.fit import estimate
 from mull.runtime.load_options import LoadOptions
 from mull.runtime.machine import Machine, process_bytes
+from mull.settings import load_settings
 
 REPLY = 16
 TEXTS = sorted((Path(__file__).parent.parent / "docs").glob("*.md"))
@@ -36,7 +37,12 @@ def main() -> None:
     parser.add_argument("--cache-type", default="auto")
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    options = LoadOptions(num_ctx=args.num_ctx, cache_type_k=args.cache_type, cache_type_v=args.cache_type)
+    options = LoadOptions(
+        num_ctx=args.num_ctx,
+        cache_type_k=args.cache_type,
+        cache_type_v=args.cache_type,
+        cpu=load_settings().cpu,
+    )
     if args.peak:
         print(peak(args.models[0], options))
         return

@@ -62,7 +62,7 @@ def command(
 
     loading.check()
     setup = _setup(reply, thinking, sampling, overflow)
-    kept = _kept_conversation(go_on=go_on, number=resume)
+    kept = kept_conversation(go_on=go_on, number=resume)
     name = model or (kept.model if kept is not None else _last_model())
     if name is None:
         raise InvalidRequest("no model", hint="llm chat MODEL, such as: llm chat pocket")
@@ -153,7 +153,7 @@ def _setup(reply: ReplyFlags, thinking: ThinkFlags, sampling: SamplerFlags, over
     )
 
 
-def _kept_conversation(*, go_on: bool, number: int | None) -> Conversation | None:
+def kept_conversation(*, go_on: bool, number: int | None) -> Conversation | None:
     """Return the conversation to go on with; raises InvalidRequest where there is none."""
     from ..chat.history import History
     from ..settings import load_settings
@@ -177,7 +177,7 @@ def _kept_conversation(*, go_on: bool, number: int | None) -> Conversation | Non
 def _last_model() -> str | None:
     """Return the model of the last conversation, if anything is kept."""
     try:
-        kept = _kept_conversation(go_on=True, number=None)
+        kept = kept_conversation(go_on=True, number=None)
     except (InvalidRequest, HistoryError):
         return None
     return None if kept is None else kept.model

@@ -40,6 +40,7 @@ COMMANDS = {
     "outdated": "Show which models are newer where they came from.",
     "list": "List the models on this machine (also: ls).",
     "show": "Show what a model is.",
+    "explain": "Show where every setting comes from, and the prompt.",
     "rm": "Remove models.",
     "cp": "Give a model a second name.",
     "verify": "Check that models are whole.",

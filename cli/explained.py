@@ -51,8 +51,8 @@ class Thoughts:
     """How a thought would be limited, in tokens.
 
     tags: what stands around it; opened: the prompt ends within it; passed: what the template is told; window: the most
-    that the reply can have; soft, landing, hard: from where an end is favoured, taken, and forced; message, closes: what
-    is put in then; waits: what is said to an end before `minimum`.
+    that the reply can have; soft, landing, hard: from where an end is favoured, taken, and forced; message, closes:
+    what is put in then; waits: what is said to an end before `minimum`.
     """
 
     can_think: bool

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ..models.checkpoint.base import Checkpoint
     from ..runtime.grammar.constraint import Constraint
 
+_DTYPES = {"torch.float32": "f32", "torch.float16": "f16", "torch.bfloat16": "bf16"}
 _SOURCES = {"request": "flag", "mull": "default"}
 
 
@@ -175,7 +176,7 @@ class _Explaining:
             Setting("num_ctx", backend.plan.context_length, self._context_source()),
             Setting("num_thread", backend.threads, threads),
             Setting("device", str(backend.device), source("device")),
-            Setting("dtype", str(backend.dtype).removeprefix("torch."), source("dtype")),
+            Setting("dtype", _DTYPES.get(str(backend.dtype), str(backend.dtype)), source("dtype")),
             Setting("cpu", backend.isa.name if backend.isa is not None else "none", cpu),
             Setting("cache_type_k", backend.cache_types.keys, source("cache_type_k")),
             Setting("cache_type_v", backend.cache_types.values, source("cache_type_v")),

@@ -54,7 +54,7 @@ def command(
     Examples:
       llm fit pocket
       llm fit hf.co/Qwen/Qwen3-8B-GGUF
-      llm fit hf.co/Qwen/Qwen3-8B-GGUF:Q5_K_M --num-ctx 32K --cache-type-k q8_0 --cache-type-v q8_0
+      llm fit Qwen/Qwen3-8B-GGUF:Q5_K_M -c 32K -ctk q8_0 -ctv q8_0
       llm fit llama3.2 --parallel 4 --json
     """
     if num_ctx is not None and num_ctx < 1:

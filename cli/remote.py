@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from ..chat.options import Sourced
 from ..chat.request import ChatRequest
-from ..chat.stream import Event
+from ..chat.stream import Done, Event
 from ..errors import MullError
 from ..registry.target import Target
 from ..server.adapters.native import read_event, request_json
-from .connection import Json, Server, running_server
+from .connection import Json, NoServer, Server, running_server
 from .options import LoadFlags
 
 if TYPE_CHECKING:
@@ -95,15 +95,23 @@ class _Events(Iterator[Event]):
         self._server = server
         self._connection = connection
         self._lines: Iterator[Json] | None = None
+        self._has_ended = False
 
     def __next__(self) -> Event:
         try:
             if self._lines is None:
                 self._lines = self._server.lines(self._server.answer(self._connection))
-            return read_event(next(self._lines))
+            line = next(self._lines, None)
+            if line is None and not self._has_ended:  # http.client takes a lost connection for the end
+                raise NoServer(f"the server at {self._server.url} ended in the middle of the answer")
+            if line is None:
+                raise StopIteration
+            event = read_event(line)
         except BaseException:
             self.close()
             raise
+        self._has_ended = isinstance(event, Done)
+        return event
 
     def close(self) -> None:
         """Want no more events."""

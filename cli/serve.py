@@ -42,7 +42,8 @@ def command(
     options, level = server_options(serving, load_serving(), tuple(models or ()))
     if serving.think_max is not None:
         settings = replace(settings, think_max=str(whole(serving.think_max, "--think-max", 0, 1 << 30)))
-    for model in options.models:
+    draft = options.load.draft
+    for model in (*options.models, *([draft] if draft else ())):
         find_target(model, settings)
     with ending_at_once():
         from ..server.running import serve, start_log

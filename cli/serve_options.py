@@ -20,7 +20,7 @@ _many = in_panel("How many")
 _how = in_panel("How models are loaded")
 _log = in_panel("Log")
 
-_COUNT, _FILE = "NUMBER", "FILE"
+_COUNT, _TOKENS, _FILE = "NUMBER", "TOKENS", "FILE"
 LEVELS = ("debug", "info", "warning", "error")
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -57,13 +57,13 @@ class ServeFlags:
         str | None, _many("--grace", "How long replies may still take after Ctrl-C (30s).", "TIME")
     ] = None
     num_ctx: Annotated[
-        str | None, _how("--num-ctx -c", "The context, such as 4096 or 32K; by default the model's.", "N")
+        str | None, _how("--num-ctx -c", "The context, such as 4096 or 32K; by default the model's.", _TOKENS)
     ] = None
     overflow: Annotated[
         str | None, _how("--overflow", "For longer conversations: error, oldest or middle.", "WHAT")
     ] = None
     think_max: Annotated[
-        str | None, _how("--think-max", "The most tokens of thought that any request gets.", "N")
+        str | None, _how("--think-max", "The most tokens of thought that any request gets.", _TOKENS)
     ] = None
     cache_type_k: Annotated[
         str | None, _how("--cache-type-k -ctk", "What keys are cached in: f16, q8_0 …", "TYPE")

@@ -63,9 +63,11 @@ class Ranges:
                         future.result()
                     self._web.cancelled.check()
                     tick()
-            finally:
+            except BaseException:
+                # The pool waits for its threads: none may wait for a server meanwhile.
                 self._ending.set()
                 self._web.stop()
+                raise
 
     def _work(self) -> None:
         """Fetch chunks until none is left; give up after too many failures without a byte between them."""

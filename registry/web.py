@@ -6,12 +6,13 @@ import email.utils
 import json
 import random
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urljoin
 
 import httpx2
@@ -88,7 +89,8 @@ class Web:
     def __init__(self, patience: Patience | None = None, cancelled: Cancellation | None = None) -> None:
         self.patience = patience or Patience()
         self.cancelled = Cancellation() if cancelled is None else cancelled
-        self._live: set[httpx2.Response] = set()
+        self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
         self._client = httpx2.Client(
             headers={"User-Agent": f"mull/{__version__}", "Accept-Encoding": "identity"},
             timeout=httpx2.Timeout(
@@ -110,13 +112,20 @@ class Web:
         self._client.close()
 
     def stop(self) -> None:
-        """Wake every thread that waits for bytes; its read fails."""
-        for response in list(self._live):
-            stream = response.extensions.get("network_stream")
-            found = stream.get_extra_info("socket") if stream is not None else None
-            if found is not None:
+        """Wake every thread that waits for an answer or its bytes; its read fails."""
+        with self._lock:
+            for found in self._sockets:
                 with suppress(OSError):
-                    found.shutdown(2)
+                    found.shutdown(socket.SHUT_RDWR)
+            self._sockets.clear()
+
+    def _note(self, step: str, seen: Mapping[str, Any]) -> None:
+        """Keep each new connection's socket for `stop`: an answer that has not begun shows nobody its own."""
+        if step.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            found = seen["return_value"].get_extra_info("socket")
+            with self._lock:
+                known = [old for old in self._sockets if old.fileno() >= 0]
+                self._sockets = known if found is None else [*known, found]
 
     @contextmanager
     def open(
@@ -133,11 +142,9 @@ class Web:
         """
         self.cancelled.check()
         response = self._follow(method, url, site, dict(headers or {}), content)
-        self._live.add(response)
         try:
             yield response
         finally:
-            self._live.discard(response)
             response.close()
 
     def pieces(self, response: httpx2.Response) -> Iterator[bytes]:
@@ -205,7 +212,9 @@ class Web:
             with transport_errors(url):
                 # The site decides for each address anew what may be shown there.
                 sent = {**headers, **site.headers(url)}
-                request = self._client.build_request(method, url, headers=sent, content=content)
+                request = self._client.build_request(
+                    method, url, headers=sent, content=content, extensions={"trace": self._note}
+                )
                 response = self._client.send(request, stream=True)
             if response.status_code in _REDIRECTS and "location" in response.headers:
                 response.close()

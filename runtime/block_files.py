@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+import re
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 _CHECK = hashlib.sha256().digest_size
-_TEMPORARY = ".tmp-"
+_FIRST_PART = re.compile(r"(.+-)00001(-of-\d{5}\.gguf)")
+_OURS = re.compile(r"(?:\.tmp-[\d-]+)?[0-9a-f]{64}")
 
 
 def stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """Return what tells a model's files from others, without reading them: names, sizes, times of change."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    found = [(file.name, file.stat()) for file in files if file.is_file()]
+    """Return what tells a model's files from others, without reading them: names, sizes, times of change.
+
+    path: a folder, a file, or the first part of a file that is split.
+    """
+    files: Iterable[Path] = [path]
+    if path.is_dir():
+        files = path.iterdir()
+    elif (first := _FIRST_PART.fullmatch(path.name)) is not None:
+        files = path.parent.glob(f"{glob.escape(first[1])}?????{first[2]}")
+    found = [(file.name, file.stat()) for file in sorted(files) if file.is_file()]
     return tuple((name, status.st_size, status.st_mtime_ns) for name, status in found)
 
 
@@ -38,9 +49,11 @@ class BlockFiles:
             chain = hashlib.sha256(chain + text.encode()).digest()
             yield chain.hex()
 
-    def has(self, name: str) -> bool:
-        """Tell whether there is such a file."""
-        return (self.folder / name).exists()
+    def has(self, name: str, size: int) -> bool:
+        """Tell whether there is a file for a block of `size` bytes; one that a crash cut short is none."""
+        with suppress(OSError):
+            return (self.folder / name).stat().st_size == _CHECK + size
+        return False
 
     def read(self, name: str, size: int) -> bytes | None:
         """Return a block of `size` bytes; None if it is not there. One that is damaged goes."""
@@ -51,7 +64,8 @@ class BlockFiles:
             return None
         data = stored[_CHECK:]
         if len(data) != size or hashlib.sha256(data).digest() != stored[:_CHECK]:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
             return None
         with suppress(OSError):
             os.utime(path)
@@ -60,7 +74,7 @@ class BlockFiles:
     def write(self, name: str, data: bytes) -> None:
         """Keep a block; raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self.folder / f"{_TEMPORARY}{os.getpid()}-{name}"
+        path = self.folder / f".tmp-{os.getpid()}-{threading.get_native_id()}-{name}"
         try:
             # What was said is in there: for this user alone.
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -71,10 +85,12 @@ class BlockFiles:
             path.unlink(missing_ok=True)
 
     def prune(self) -> int:
-        """Delete what has been read longest ago until the rest keeps to the limit; return how many files went."""
+        """Delete blocks, those read longest ago first, until the rest keeps to the limit; return how many went."""
         found: list[tuple[float, int, str]] = []
         with suppress(OSError), os.scandir(self.folder) as entries:
             for entry in entries:
+                if _OURS.fullmatch(entry.name) is None:
+                    continue
                 with suppress(OSError):
                     status = entry.stat()
                     found.append((status.st_mtime, status.st_size, entry.path))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..errors import NotSupported
+from ..errors import MissingTensor, NotSupported
 from ..kernels.cpu import native
 from ..kernels.device import maps_files
 from ..models.base import MAX_STEP
@@ -108,6 +108,10 @@ class _Estimate:
     """One model on one machine."""
 
     def __init__(self, checkpoint: Checkpoint, options: LoadOptions, machine: Machine) -> None:
+        if not checkpoint.names():
+            raise MissingTensor(
+                f"{checkpoint.path.name} holds only a vocabulary, no weights", hint="llm tokenize can use it"
+            )
         self.options, self.machine = options, machine
         # With memory without end, so that nothing but the model and the machine's kind decides.
         self.backend = Backend(checkpoint, options, spare=_BEYOND)

@@ -63,7 +63,8 @@ class PromptCache:
         tokens = list(tokens)
         size = self._pool.block_size
         names = list(self._files.names(tokens, size))[: len(self._found(tokens))]
-        wanted = [index for index, name in enumerate(names) if not self._files.has(name)]
+        nbytes = self._cache.block_bytes
+        wanted = [index for index, name in enumerate(names) if not self._files.has(name, nbytes)]
         written = 0
         try:
             for at in range(0, len(wanted), _AT_ONCE):

@@ -94,11 +94,19 @@ def _first_problem(error: ValidationError, value: object) -> tuple[str, str]:
             elif problem["type"] != "missing":
                 break  # what follows names a kind that the field might have been of
             path.append(str(part))
-        text = problem["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-        found.setdefault(".".join(path), []).append(text)
-    field, kinds = next(iter(found.items()))
-    missing = kinds == ["Field required"]
-    return field, "is missing" if missing else f"must be a valid {' or '.join(dict.fromkeys(kinds))}"
+        found.setdefault(".".join(path), []).append(problem["msg"])
+    field, said = next(iter(found.items()))
+    return field, _rule(list(dict.fromkeys(said)))
+
+
+def _rule(said: list[str]) -> str:
+    """Return what a field must be, from what pydantic says of each kind that it might have been of."""
+    kinds = [text.removeprefix("Input should be ") for text in said]
+    if kinds == ["Field required"]:
+        return "is missing"
+    if kinds[0] == said[0]:
+        return kinds[0][:1].lower() + kinds[0][1:]
+    return "must be " + " or ".join([kinds[0], *(kind.removeprefix("a valid ") for kind in kinds[1:])])
 
 
 def told(ignored: Iterable[str], notes: Iterable[str] = ()) -> dict[str, str]:

@@ -77,7 +77,7 @@ class Speculator:
 
     def __init__(self, fixed: int | None = None, draft: DraftModel | None = None) -> None:
         self.costs = Costs()
-        self._fixed = fixed
+        self.fixed = fixed
         self._draft = draft
         self._states: dict[Sequence, _State] = {}
         self._expected = 0  # the tokens of the next step, if nothing but replies is in it
@@ -110,10 +110,10 @@ class Speculator:
         }
         if self._draft is not None:
             self._ask(self._draft, rooms, chances, num_pending)
-        if self._fixed is None:
+        if self.fixed is None:
             counts = allot(list(chances.values()), num_pending, self.costs)
         else:
-            counts = [min(self._fixed, len(row)) * (row[:1] >= [_LEAST]) for row in chances.values()]
+            counts = [min(self.fixed, len(row)) * (row[:1] >= [_LEAST]) for row in chances.values()]
         for (sequence, state), count in zip(self._states.items(), counts, strict=True):
             found = state.lookup.guesses if state.guesses is NO_GUESSES else state.guesses
             ends = sequence.request.eos_ids
@@ -136,8 +136,9 @@ class Speculator:
         for sequence, state in self._states.items():
             _learn(state, sequence)
             is_sure = bool(chances[sequence]) and chances[sequence][0] >= _SURE
-            if not is_sure and not state.resting and rooms[sequence] > 0:
-                most = rooms[sequence] if self._fixed is None else min(rooms[sequence], self._fixed)
+            is_resting = state.resting > 0 and self.fixed is None
+            if not is_sure and not is_resting and rooms[sequence] > 0:
+                most = rooms[sequence] if self.fixed is None else min(rooms[sequence], self.fixed)
                 wanted[sequence] = most
         if not wanted:
             return
@@ -147,7 +148,7 @@ class Speculator:
 
         def is_worth(probabilities: list[float]) -> bool:
             """Compare what another guess would add with what the time for it brings anyway."""
-            if self._fixed is not None:
+            if self.fixed is not None:
                 return True
             chance, expected = 1.0, 1.0
             for probability in probabilities:

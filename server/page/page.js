@@ -115,6 +115,7 @@ async function* events(answer) {
 
 async function reply() {
   const view = new View();
+  const conversation = messages;
   const message = { role: "assistant", content: "", thinking: "" };
   const system = by("system").value.trim();
   const sent = messages.map(({ role, content, thinking }) => ({ role, content, ...(thinking && { reasoning_content: thinking }) }));
@@ -160,6 +161,7 @@ async function reply() {
     running = null;
     setBusy(false);
   }
+  if (messages !== conversation) return; // a new chat was begun meanwhile
   view.show(message, used, budget).end(message.facts ?? "");
   if (message.content || message.thinking) messages.push(message);
   else view.article.remove();

@@ -15,6 +15,7 @@ from gguf import GGUFValueType as Kind
 from gguf_files import Typed, write_gguf
 from mull.cli.fit_source import open_source
 from mull.cli.main import run_command
+from mull.models.bnb_folder import save_folder
 from mull.models.checkpoint import heads
 from mull.models.checkpoint.open import open_checkpoint
 from mull.registry.bundled import POCKET
@@ -83,7 +84,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("kind", ["gguf", "split", "safetensors", "shards"])
+@pytest.mark.parametrize("kind", ["gguf", "split", "safetensors", "shards", "nf4"])
 @pytest.mark.parametrize("cpu", [None, "none"])
 def test_a_fetched_header_gives_the_estimate_of_the_whole_file(
     kind: str, cpu: str | None, hub: FakeHub, store: Store, tmp_path: Path
@@ -94,6 +95,12 @@ def test_a_fetched_header_gives_the_estimate_of_the_whole_file(
         (folder / "pocket-Q8_0.gguf").write_bytes(WEIGHTS)
     elif kind == "split":
         split(folder)
+    elif kind == "nf4":
+        pytest.importorskip("bitsandbytes")
+        tiny.save("llama", tmp_path / "as trained")
+        with open_checkpoint(tmp_path / "as trained") as checkpoint:
+            folder.rmdir()
+            save_folder(checkpoint, folder, "nf4")
     else:
         tiny.save("llama", folder, max_shard_size="50KB" if kind == "shards" else "1GB")
         assert (len(list(folder.glob("*.safetensors"))) > 1) == (kind == "shards")

@@ -244,3 +244,11 @@ def test_names_from_elsewhere_cannot_write_to_the_terminal() -> None:
     transfers.show(Event("note \x1b[2J", "note"))
     transfers.show(Event("x", "progress", None, 5, 5, name="\x1b]0;x\x07.gguf"))
     assert "\x1b" not in screen.err.getvalue()  # type: ignore[attr-defined]
+
+
+def test_layers_of_two_models_have_the_same_name() -> None:
+    screen = terminal(False)
+    transfers = Transfers(screen)
+    for digest in ("sha256:a", "sha256:b", "sha256:b"):
+        transfers.show(Event("pulling", "progress", digest, 5, 5, name="model"))
+    assert screen.err.getvalue() == "model: 5 B\n" * 2  # type: ignore[attr-defined]

@@ -114,6 +114,29 @@ def test_an_error_in_midst_of_a_reply_comes_after_what_was_said(server: Live, mo
     assert "error: it broke" in err
 
 
+def test_a_server_that_dies_in_midst_of_a_reply_is_told_of(server: Live, monkeypatch: pytest.MonkeyPatch):
+    model = open_remote("pocket", LoadFlags(), find_target("pocket"), load_settings(), None)
+    assert model is not None
+    with socket.create_server(("127.0.0.1", 0)) as dying:
+
+        def answer() -> None:
+            connection, _ = dying.accept()
+            with connection:
+                connection.recv(1 << 16)
+                line = b'{"Text": {"text": "half"}}\n'
+                head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                connection.sendall(head + b"%x\r\n%s\r\n" % (len(line), line))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        monkeypatch.setattr(model, "_server", Server(Address("127.0.0.1", dying.getsockname()[1])))
+        events = model.chat(ChatRequest((Message("user", "How?"),)))
+        assert next(events) == Text("half")
+        with pytest.raises(NoServer, match="in the middle of the answer"):
+            next(events)
+        thread.join()
+
+
 def test_closing_a_reply_stops_it_on_the_server(server: Live, model: Told):
     stopped = threading.Event()
 

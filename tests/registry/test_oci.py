@@ -29,7 +29,7 @@ from mull.registry.manifest import (
     ModelConfig,
 )  # fmt: skip
 from mull.registry.name import ModelName
-from mull.registry.oci import Registry, check_plain
+from mull.registry.oci import Registry, _location, check_plain
 from mull.registry.origins import news, repair, verify
 from mull.registry.pull import PullOptions, pull
 from mull.registry.push import push
@@ -221,6 +221,42 @@ def test_a_registry_that_refuses(server: HTTPServer, web: Web, tmp_path: Path, s
     with pytest.raises(RemoteError, match=f"does not allow this .{status}") as caught:
         registry.manifest()
     assert caught.value.hint == f"docker login {_host(server)}"
+
+
+@pytest.mark.parametrize("challenge", ['Bearer realm="http://["', 'Bearer realm="x"', "Bearer", "Basic"])
+def test_a_challenge_that_is_none(server: HTTPServer, web: Web, tmp_path: Path, challenge: str) -> None:
+    headers = {"WWW-Authenticate": challenge}
+    server.expect_request("/v2/a/b/manifests/latest").respond_with_data("", status=401, headers=headers)
+    registry = Registry(ModelName.parse(f"{_host(server)}/a/b"), web, tmp_path / "none")
+    with pytest.raises(RemoteError):
+        registry.manifest()
+
+
+def test_a_token_without_an_end(
+    server: HTTPServer, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mull.registry.web._SMALL", 1000)
+    headers = {"WWW-Authenticate": f'Bearer realm="{server.url_for("/token")}"'}
+    server.expect_request("/v2/a/b/manifests/latest").respond_with_data("", status=401, headers=headers)
+    server.expect_request("/token").respond_with_data(" " * 1001)
+    registry = Registry(ModelName.parse(f"{_host(server)}/a/b"), web, tmp_path / "none")
+    with pytest.raises(RemoteError, match="sent more than 1000 bytes"):
+        registry.manifest()
+
+
+def test_a_place_for_uploads_that_is_none() -> None:
+    asked = httpx2.Request("POST", "https://example.com/v2/a/b/blobs/uploads/")
+    for place, said in (("http://[", "is no address"), ("http://example.com/x", "without encryption")):
+        with pytest.raises(RemoteError, match=said):
+            _location(httpx2.Response(202, headers={"Location": place}, request=asked))
+
+
+@pytest.mark.parametrize("total", ["9" * 5000, "x"])
+def test_a_range_of_a_size_that_is_none(server: HTTPServer, own: Store, remotes: Remotes, total: str) -> None:
+    headers = {"Content-Range": f"bytes 0-3/{total}"}
+    server.expect_request("/m.gguf").respond_with_data("GGUF", status=206, headers=headers)
+    with pytest.raises(RemoteError, match="does not say how large"):
+        pull(server.url_for("/m.gguf"), PullOptions(patience=HASTY), store=own, remotes=remotes)
 
 
 def test_a_blob_that_is_another(server: HTTPServer, own: Store, remotes: Remotes) -> None:

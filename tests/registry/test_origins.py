@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from fake_hub import FakeHub, Fault
 from mull.errors import RemoteError
-from mull.registry.events import silent
+from mull.registry.disk import hash_file
+from mull.registry.events import Event, silent
 from mull.registry.origins import news, repair, verify
 from mull.registry.store import Store
 from mull.registry.usage import drop_unfinished, unfinished, unused_blobs, usage
@@ -78,6 +81,53 @@ def test_what_the_source_has_no_more_stays_damaged(
     entries = stored.list()
     damages = list(verify(stored, entries, silent))
     assert len(repair(stored, entries, damages, remotes, web, silent)) == 1
+
+
+def test_a_file_of_this_machine_is_its_own_source(
+    own: Store, get: Get, remotes: Remotes, web: Web, tmp_path: Path
+) -> None:
+    (tmp_path / "m.gguf").write_bytes(DATA)
+    get(str(tmp_path / "m.gguf"), rename="m")
+    path = own.model_path(own.resolve("m"))
+    path.unlink()
+    path.write_bytes(b"other")
+    damages = list(verify(own, own.list(), silent))
+    assert len(damages) == 1
+    assert repair(own, own.list(), damages, remotes, web, silent) == []
+    assert path.read_bytes() == DATA
+
+
+def test_one_that_cannot_be_repaired_keeps_no_other_from_it(
+    stored: Store, hub: FakeHub, remotes: Remotes, web: Web
+) -> None:
+    damage(stored, "u/r")
+    damage(stored, "u/st")
+    del hub.repos["u/r"]
+    told: list[Event] = []
+    entries = stored.list()
+    left = repair(stored, entries, list(verify(stored, entries, silent)), remotes, web, told.append)
+    assert [damaged.names for damaged in left] == [("copy:latest", "hf.co/u/r:latest")]
+    warnings = [event.status for event in told if event.kind == "warning"]
+    assert sorted(warning.partition(": ")[0] for warning in warnings) == ["copy:latest", "hf.co/u/r:latest"]
+
+
+def test_what_the_disk_does_not_give_is_damage(
+    stored: Store, hub: FakeHub, remotes: Remotes, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = stored.find("u/r").manifest.layers[0].digest
+
+    def read(path: Path, progress: object) -> tuple[str, int]:
+        if path == stored.blob_path(bad):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return hash_file(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mull.registry.origins.hash_file", read)
+        damages = list(verify(stored, stored.list(), silent))
+    assert [(item.layer.digest, item.reason) for item in damages] == [
+        (bad, "cannot be read: input/output error")
+    ]
+    assert repair(stored, stored.list(), damages, remotes, web, silent) == []
 
 
 def test_what_is_newer(stored: Store, hub: FakeHub, remotes: Remotes, web: Web) -> None:

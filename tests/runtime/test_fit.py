@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import tiny
-from mull.errors import InvalidRequest, OutOfMemory
+from gguf_files import write_gguf
+from mull.errors import InvalidRequest, MissingTensor, OutOfMemory
 from mull.kernels.cpu import native
 from mull.llm import LLM
 from mull.models.checkpoint.open import open_checkpoint
@@ -79,6 +80,12 @@ def test_no_memory_no_fit() -> None:
     assert not fit.hold
     assert all(cache.largest == cache.largest_now == 0 for cache in fit.caches)
     assert not fit.caches[0].asked.fits
+
+
+def test_a_vocabulary_alone_is_no_model(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "vocabulary.gguf", {"llama.context_length": 64})
+    with open_checkpoint(path) as checkpoint, pytest.raises(MissingTensor, match="only a vocabulary"):
+        estimate(checkpoint, LoadOptions(), ROOMY)
 
 
 def test_what_is_busy_now_fits_later() -> None:

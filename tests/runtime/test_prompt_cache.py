@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import threading
 from dataclasses import replace
+from pathlib import Path
 
+import folders
 import pytest
 import tiny
 from mull.chat.message import Message
@@ -43,7 +47,7 @@ def test_a_block_comes_back_or_is_gone(tmp_path):
     assert (tmp_path / "p").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "p" / "ab").stat().st_mode & 0o777 == 0o600
     assert files.read("ab", 6) is None, "a block of another size is none"
-    assert not files.has("ab")
+    assert not files.has("ab", 5)
     files.write("ab", b"hello")
     path = tmp_path / "p" / "ab"
     damaged = bytearray(path.read_bytes())
@@ -55,12 +59,59 @@ def test_a_block_comes_back_or_is_gone(tmp_path):
 
 def test_what_was_read_longest_ago_goes_first(tmp_path):
     files = BlockFiles(tmp_path, "m", 4 * 132)
-    for age, name in enumerate(["a", "b", "c", "d", "e", "f"]):
+    names = [letter * 64 for letter in "abcdef"]
+    for age, name in enumerate(names):
         files.write(name, bytes(100))
         os.utime(tmp_path / name, (1000 + age, 1000 + age))
-    assert files.read("a", 100)
+    assert files.read(names[0], 100)
     assert files.prune() == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "d", "e", "f"]
+    assert sorted(path.name[0] for path in tmp_path.iterdir()) == ["a", "d", "e", "f"]
+
+
+def test_only_blocks_are_ever_deleted(tmp_path):
+    files = BlockFiles(tmp_path, "m", 0)
+    files.write("a" * 64, b"hello")
+    (tmp_path / f".tmp-12-34-{'b' * 64}").write_bytes(b"a killed process left it")
+    (tmp_path / "notes.txt").write_text("mine")
+    assert files.prune() == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_block_that_was_cut_short_is_written_again(tmp_path):
+    files = BlockFiles(tmp_path, "m", 1 << 20)
+    files.write("ab", b"hello")
+    assert files.has("ab", 5)
+    os.truncate(tmp_path / "ab", 0)
+    assert not files.has("ab", 5)
+
+
+def test_a_damaged_block_that_cannot_be_deleted_is_none(tmp_path, monkeypatch):
+    files = BlockFiles(tmp_path, "m", 1 << 20)
+    (tmp_path / "ab").write_bytes(b"x")
+
+    def unlink(*args: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.unlink", unlink)
+    assert files.read("ab", 5) is None
+
+
+def test_two_threads_write_the_same_block(tmp_path, monkeypatch):
+    """Two replies to one prompt end together: the second begins to write while the first has not ended."""
+    files = BlockFiles(tmp_path, "m", 1 << 20)
+    replace_file, others = Path.replace, [threading.Thread(target=files.write, args=("ab", b"hello"))]
+
+    def replaced(path: Path, target: Path) -> Path:
+        if others:
+            other = others.pop()
+            other.start()
+            other.join()
+        return replace_file(path, target)
+
+    monkeypatch.setattr("pathlib.Path.replace", replaced)
+    files.write("ab", b"hello")
+    assert files.read("ab", 5) == b"hello"
+    assert [path.name for path in tmp_path.iterdir()] == ["ab"]
 
 
 def test_a_model_that_changed_is_another(tmp_path):
@@ -71,6 +122,16 @@ def test_a_model_that_changed_is_another(tmp_path):
     os.utime(path, (5, 5))
     assert stamp(path) != before
     assert stamp(tmp_path) == stamp(path)
+
+
+def test_a_split_model_is_all_of_its_parts(tmp_path):
+    for name in ("m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "n-00002-of-00002.gguf"):
+        (tmp_path / name).write_bytes(b"x")
+    first = tmp_path / "m-00001-of-00002.gguf"
+    before = stamp(first)
+    assert [name for name, _, _ in before] == ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]
+    os.utime(tmp_path / "m-00002-of-00002.gguf", (5, 5))
+    assert stamp(first) != before
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -145,10 +206,27 @@ def test_random_models_give_the_same_with_blocks_from_disk(tmp_path):
         prompt = list(range(5, 105))
         answers = []
         for _ in range(2):
-            with LLM.open(str(folder), LoadOptions(prompt_cache=1 << 30, deterministic=True), settings=settings) as llm:
+            with LLM.open(
+                str(folder), LoadOptions(prompt_cache=1 << 30, deterministic=True), settings=settings
+            ) as llm:
                 request = ChatRequest(
                     raw="", context=tuple(prompt), options={"temperature": 0, "num_predict": 8}
                 )
                 answers.append(list(llm.chat(request))[-1])
         assert answers[0].token_ids == answers[1].token_ids
         assert answers[1].usage.cached_tokens >= 80
+
+
+def test_a_model_quantized_as_it_is_loaded_has_blocks_of_its_own(tmp_path):
+    tiny.save("llama", tmp_path / "model")
+    folders.add_tokenizer(tmp_path / "model")
+    settings = replace(load_settings(), cache_dir=tmp_path / "cache")
+    cached = []
+    for quantize in (None, "q4_0", "q4_0", None):
+        load = LoadOptions(prompt_cache=1 << 30, deterministic=True, quantize=quantize)
+        with LLM.open(str(tmp_path / "model"), load, settings=settings) as llm:
+            request = ChatRequest(
+                raw="", context=tuple(range(5, 105)), options={"temperature": 0, "num_predict": 2}
+            )
+            cached.append(list(llm.chat(request))[-1].usage.cached_tokens)
+    assert (cached[:2], cached[2] >= 80, cached[3] >= 80) == ([0, 0], True, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from mull.errors import InvalidRequest, NotSupported
 from mull.runtime.grammar.constraint import Constraint
 from mull.server.adapters import openai_chat, openai_completions
 from mull.server.adapters.openai_fields import ChatBody, CompletionBody
+from mull.server.bodies import parse_body
 from pydantic import ValidationError
 
 WEATHER = {
@@ -292,3 +294,18 @@ def test_completions_that_cannot_be_made_are_refused(fields, field):
     with pytest.raises(InvalidRequest) as caught:
         completion(**fields)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"n": 0}, "n: must be greater than or equal to 1"),
+        ({"n": "x"}, "n: must be a valid integer"),
+        ({"messages": []}, "messages: list should have at least 1 item"),
+        ({"stop": 5}, "stop: must be a valid string or list"),
+    ],
+)
+def test_what_is_wrong_with_a_field_is_said_in_a_sentence(fields: dict, message: str):
+    body = json.dumps({"messages": [{"role": "user", "content": "x"}], **fields}).encode()
+    with pytest.raises(InvalidRequest, match=message):
+        parse_body(body, ChatBody)

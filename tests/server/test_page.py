@@ -2,11 +2,57 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+
 import httpx2
 import pytest
 from browser import CHROMIUM, browsing
+from fake_llm import FakeLLM
+from mull.chat.request import ChatRequest
+from mull.chat.stream import Done, Event, Reasoning, Text, Usage
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+
+
+class Musing(FakeLLM):
+    """Thinks until it is told to answer, or to stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def chat(self, request: ChatRequest) -> Iterator[Event]:
+        self.requests.append(request)
+        yield Reasoning("hm")
+        assert self.go_on.wait(200)
+        yield Text("so")
+        yield Done(Usage(), "stop", (), 0)
+
+    def end_thinking(self, request_id: str) -> bool:
+        if found := any(request.id == request_id for request in self.requests):
+            self.go_on.set()
+        return found
+
+    def abort(self, request_id: str) -> None:
+        self.go_on.set()
+
+
+@pytest.fixture
+def musing() -> Musing:
+    return Musing()
+
+
+@pytest.fixture
+def thoughtful(musing, serve, fake_pool, tmp_path):
+    """A page on which a reply thinks until it is told to answer."""
+    with browsing(tmp_path) as page:
+        page.call("Page.navigate", url=serve(pool=fake_pool(musing)).base_url)
+        page.wait("document.querySelector('#model option')")
+        ask(page, "Why?")
+        page.wait("!document.getElementById('answer-now').hidden")
+        yield page
+        assert page.errors == []
 
 
 @pytest.fixture
@@ -104,3 +150,19 @@ def test_errors_are_shown(page):
     page.wait("document.querySelector('article.error')")
     assert "temperature" in page.evaluate("document.querySelector('article.error').innerText")
     page.errors.clear()  # the browser itself notes the refusal
+
+
+@needs_browser
+def test_an_answer_may_be_had_now(thoughtful):
+    thoughtful.evaluate("document.getElementById('answer-now').click()")
+    finish(thoughtful)
+    assert answer(thoughtful) == "so"
+
+
+@needs_browser
+def test_a_new_chat_forgets_the_reply_under_way(thoughtful, musing):
+    thoughtful.evaluate("document.getElementById('new').click()")
+    thoughtful.wait("!document.getElementById('send').disabled")
+    ask(thoughtful, "And now?")
+    finish(thoughtful)
+    assert [message.role for message in musing.requests[-1].messages] == ["user"]

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fake_hub import FakeHub, serving
+from mull.models.pocket import model_path
 from virtual_terminal import VirtualTerminal, private
 
 Run = Callable[..., VirtualTerminal]
@@ -42,18 +44,23 @@ def history(folder: Path, *arguments: str) -> str:
 
 
 def test_a_session(run: Run, tmp_path: Path) -> None:
-    """Chat, think, stop, edit, regen, branch, export, quit, continue; and every other command on the way."""
+    """Pull, chat, think, stop, edit, regen, branch, export, quit, continue; and every other command on the way."""
+    with serving(FakeHub()) as hub:
+        hub.add("someone/pocket-GGUF", **{"pocket-Q8_0.gguf": model_path().read_bytes()})
+        pulling = run("pull", "someone/pocket-GGUF", "--as", "pocket-pulled", HF_ENDPOINT=hub.url)
+        assert pulling.end() == 0
+        assert "success" in pulling.text
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\nsed -i "s/20 . 22/30 + 33/" "$1"\n')
     editor.chmod(0o755)
     (tmp_path / "facts.txt").write_text("one fact\n")
-    at = run("chat", "pocket", "--temperature", "0", EDITOR=str(editor), VISUAL="")
+    at = run("chat", "pocket-pulled", "--temperature", "0", EDITOR=str(editor), VISUAL="")
 
     at.type("What is 20 + 22?")
     at.wait("thought for ")
     at.wait(at.is_ready)
     assert "\n42\n" in at.text
-    at.wait(lambda: any(line.startswith("pocket · ") and "tok/s" in line for line in at.lines))
+    at.wait(lambda: any(line.startswith("pocket-pulled · ") and "tok/s" in line for line in at.lines))
     at.send("\x0f")  # Ctrl-O
     at.wait(lambda: at.text.count("20+22") >= 1)
 
