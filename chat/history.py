@@ -17,6 +17,7 @@ from .message import Message
 _VERSION = 1
 _WAIT = 5.0  # seconds that a second process may hold the file
 _TITLE = 60  # characters
+_LAST_ID = 2**63 - 1
 _SCHEMA = """
 CREATE TABLE conversation (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -79,7 +80,10 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A conversation without its messages; parent: the one that it branched off; options: what was set for it."""
+    """A conversation without its messages.
+
+    parent: the one that it branched off; options: what was set for it; head: its last message.
+    """
 
     id: int
     parent: int | None
@@ -89,6 +93,7 @@ class Conversation:
     created: float
     updated: float
     num_messages: int
+    head: int | None
 
 
 class History:
@@ -101,7 +106,6 @@ class History:
     def __init__(self, path: Path) -> None:
         """Open the file or make it, for this user alone; raises HistoryError."""
         self.path = path
-        self._last = 0.0
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # SQLite gives its other files the same mode.
@@ -214,6 +218,8 @@ class History:
 
     def find(self, conversation: int) -> Conversation | None:
         """Return a conversation, None if there is none of this number."""
+        if not 0 < conversation <= _LAST_ID:
+            return None
         return next(iter(self._conversations("WHERE id = ?", (conversation,))), None)
 
     def last(self) -> Conversation | None:
@@ -288,7 +294,7 @@ class History:
             ).fetchall()
             for row in rows:
                 count = self._db.execute(_PATH + "SELECT count(*) FROM path", (row[7],)).fetchone()[0]
-                yield Conversation(row[0], row[1], row[2], row[3], _load(row[4]), row[5], row[6], count)
+                yield Conversation(row[0], row[1], row[2], row[3], _load(row[4]), row[5], row[6], count, row[7])
 
     def _saved(self, row: tuple[int, str, str, str | None, str, str | None, str, float]) -> Saved:
         number, role, content, thinking, state, model, details, created = row
@@ -319,7 +325,9 @@ class History:
         """Turn what SQLite complains of into HistoryError."""
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except UnicodeEncodeError:
+            raise HistoryError(f"{self.path} takes UTF-8 text only") from None
+        except sqlite3.Error as error:
             broken = not isinstance(error, sqlite3.OperationalError)
             hint = f"move {self.path} away to begin anew" if broken else None
             raise HistoryError(f"the conversations in {self.path}: {error}", hint=hint) from None

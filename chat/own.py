@@ -41,6 +41,8 @@ def own_template(checkpoint: Checkpoint, said: str | None, tokenizer: Tokenizer)
     except TemplateError as error:
         if said and checkpoint.chat_template and is_go(said):
             other = own_template(checkpoint, None, tokenizer)
+            if other.template is None:
+                return OwnTemplate(error=error)
             note = f"the Modelfile's template cannot be used ({error.message}); the model file's own is"
             return replace(other, note=note)
         return OwnTemplate(error=error)

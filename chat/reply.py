@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ..errors import InvalidRequest
+from ..errors import EngineStopped, InvalidRequest
 from ..runtime.grammar.constraint import Conformity, Constraint
 from ..runtime.prompt_cache import PromptCache
 from ..runtime.request import Output
@@ -95,13 +96,20 @@ def events(stream: Stream, parser: ReplyParser, thoughts: ThoughtCounter, asked:
 
 
 def saving(reply: Iterator[Event], prompts: PromptCache, prompt_ids: tuple[int, ...]) -> Iterator[Event]:
-    """Yield a reply's events, and keep on disk what the next turn of its conversation will begin with."""
-    for event in reply:
-        if isinstance(event, Done):
+    """Yield a reply's events; once it is over, or was stopped, keep on disk what the next turn will begin with."""
+    said: tuple[int, ...] = ()
+    try:
+        for event in reply:
             # A thought is not in the next prompt, so neither is the answer at the same place.
-            said = () if event.usage.thinking_tokens else event.token_ids
+            if isinstance(event, Done) and not event.usage.thinking_tokens:
+                said = event.token_ids
+            yield event
+    finally:
+        close = getattr(reply, "close", None)
+        if close is not None:
+            close()
+        with suppress(EngineStopped):
             prompts.save((*prompt_ids, *said))
-        yield event
 
 
 def _kept(found: Iterable[Event], answer: list[str]) -> Iterator[Event]:

@@ -61,6 +61,8 @@ def command(
     from ..settings import load_settings
 
     loading.check()
+    if go_on and resume is not None:
+        raise InvalidRequest("--continue and --resume exclude each other", hint="llm history list")
     setup = _setup(reply, thinking, sampling, overflow)
     kept = kept_conversation(go_on=go_on, number=resume)
     name = model or (kept.model if kept is not None else _last_model())
@@ -109,7 +111,7 @@ def chat_with(
         setup,
         Manner(hide_thoughts=thinking.hide_thinking, quiet=quiet),
         number=None if kept is None else kept.id,
-        log=not thinking.no_log or kept is not None,
+        log=not thinking.no_log,
         verbose=verbose or thinking.think_stats,
     )
     start(opened, opener, terminal, wanted, counting(opened.name, log=not thinking.no_log))

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import InvalidRequest
 from .chat_export import FORMS, export_chat
+from .chat_files import HISTORY_FILE, chat_folder, conversation_id
 from .formats import columns, human_time, printable
 from .terminal import for_screen
 
@@ -48,7 +49,6 @@ def command(
     """
     from ..chat.history import History
     from ..settings import load_settings
-    from .chat_files import HISTORY_FILE, chat_folder
 
     words = what or []
     if form not in FORMS:
@@ -123,7 +123,8 @@ def _one(history: History, words: list[str]) -> Conversation:
 
 
 def _find(history: History, word: str) -> Conversation:
-    found = history.find(int(word)) if word.isascii() and word.isdigit() and len(word) < 18 else None
+    number = conversation_id(word)
+    found = None if number is None else history.find(number)
     if found is None:
         raise InvalidRequest(f"there is no conversation {printable(word)}", hint="llm history list")
     return found

@@ -46,8 +46,10 @@ def command(
         own = [_describe(store, entry, located=everything) for entry in entries]
         print(json.dumps([*own, *map(_describe_other, others)], indent=2, ensure_ascii=False))
     elif quiet:
+        from .formats import printable
+
         for name in (*(entry.name.short() for entry in entries), *(model.name for model in others)):
-            print(name)
+            print(printable(name))
     else:
         _print_table(store, entries, others, located=everything)
 

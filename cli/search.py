@@ -41,7 +41,8 @@ def command(
         for hit in hits:
             print(printable(hit.name))
     elif not hits:
-        typer.echo(f"nothing on Hugging Face is called '{' '.join(term)}'", err=True)
+        words = printable(" ".join(term))
+        typer.echo(f"nothing on Hugging Face is called '{words}'", err=True)
     else:
         rows = [["NAME", "DOWNLOADS", "LIKES", "FROM", ""]]
         rows += [

@@ -68,6 +68,18 @@ class Partial:
         finally:
             os.close(fd)
 
+    def busy(self) -> bool:
+        """Tell whether a process downloads, without writing anything."""
+        with suppress(OSError):
+            fd = os.open(self._lock, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(fd)
+        return False
+
     # The data
 
     def open(self, size: int, validator: str) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .disk import disk_errors
+from .blobs import is_idle
+from .disk import TEMPORARY, disk_errors
 from .manifest import DIGEST
 from .partial import Partial
-from .store import Entry, Store
+from .store import GRACE, Entry, Store
 
 _ENDINGS = (".ranges", ".lock", ".done", ".is")
 
@@ -53,8 +54,7 @@ def unfinished(store: Store) -> list[Unfinished]:
         partial = Partial(store.root / "partial", key)
         nbytes = sum(_nbytes(path) for path in (partial.path, partial.done))
         if nbytes:
-            with partial.owned() as mine:
-                out.append(Unfinished(key, nbytes, not mine))
+            out.append(Unfinished(key, nbytes, partial.busy()))
     return out
 
 
@@ -68,6 +68,9 @@ def drop_unfinished(store: Store) -> int:
                 freed += _nbytes(partial.path) + _nbytes(partial.done)
                 partial.discard()
                 _forget(store, folder / f"{key}.is")
+    for path in folder.glob(f"{TEMPORARY}*"):
+        if is_idle(path, GRACE):  # a process that was killed left it
+            path.unlink(missing_ok=True)
     return freed
 
 

@@ -248,7 +248,9 @@ class ModelPool:
             # Those who waited take hold before the next load may choose this model to make room.
             for _ in range(5):
                 await asyncio.sleep(0)
+            used = model.last_used
             self.let_go(model)
+            model.last_used = used  # the load is no use of it: another may have been used since
 
     async def _change(self, found: Found, num_ctx: int | None) -> Loaded:
         """Load a model, in the place of what is loaded under its name; return it held."""

@@ -21,6 +21,7 @@ from ..errors import InvalidRequest, MullError
 from ..settings import Settings
 from .address import Address, leave_path, listen
 from .app import make_app
+from .connections import Connection
 from .options import ServerOptions
 from .pool import ModelPool
 
@@ -39,6 +40,7 @@ def serve(options: ServerOptions, settings: Settings, announce: Callable[[str], 
     pool = ModelPool(options, settings)
     config = uvicorn.Config(
         make_app(options, settings, pool),
+        http=Connection,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -12,7 +12,7 @@ from ...chat.history import Conversation
 from ...errors import EngineStopped, MullError
 from ..signals import interrupting
 from ..statistics import Reply, statistics, thinking_line
-from ..terminal import Terminal
+from ..terminal import ScreenFilter, Terminal
 from .chat import Chat
 from .keys import without_quotes
 from .model import ChatModel
@@ -110,9 +110,9 @@ class Repl:
         was_open = view.open_thoughts
         try:
             turn = take_turn(chat.model, request, view, chat.log.keep, typed)
-        except BaseException:
+        except (MullError, KeyboardInterrupt):
             chat.forget()
-            raise
+            raise  # whatever else ends the program, and what came is kept as after a crash
         finally:
             self._open_thoughts = view.open_thoughts
             self._waiting = _as_text(typed)
@@ -133,9 +133,9 @@ class Repl:
             self.note(f"it was held with {conversation.model}, and goes on with {self.chat.model.name}")
         answer, question = self.chat.answer, self.chat.question
         if question:
-            self.screen.update(render_plain(f">>> {_cut(question)}", self.screen.width, style="dim"), [])
+            self.note(f">>> {_cut(question)}")
         if answer is not None:
-            self.screen.update(render_plain(_cut(answer.content), self.screen.width, style="dim"), [])
+            self.note(_cut(answer.content))
 
     def find(self, text: str) -> tuple[Command, str]:
         """Return the command that a line means; raises InvalidRequest."""
@@ -153,7 +153,7 @@ class Repl:
         answer = self.chat.answer
         thought = answer.thinking if answer is not None else None
         if thought:
-            self.screen.update(thought_lines(thought, self.screen.width, wrap=True), [])
+            self.screen.update(thought_lines(_safe(thought), self.screen.width, wrap=True), [])
         else:
             self.note("there is no thought to show")
 
@@ -172,11 +172,11 @@ class Repl:
 
     def say(self, text: str) -> None:
         """Print lines."""
-        self.screen.update(render_plain(text, self.screen.width), [])
+        self.screen.update(render_plain(_safe(text), self.screen.width), [])
 
     def note(self, text: str) -> None:
         """Print a remark."""
-        self.screen.update(render_plain(text, self.screen.width, style="dim"), [])
+        self.screen.update(render_plain(_safe(text), self.screen.width, style="dim"), [])
 
     def complain(self, error: MullError) -> None:
         """Print an error, and what to do about it."""
@@ -185,7 +185,7 @@ class Repl:
 
     def table(self, rows: Iterable[tuple[str, str]]) -> None:
         """Print pairs in two columns, or one below the other where there is no room for two."""
-        pairs = list(rows)
+        pairs = [(_safe(left), _safe(right)) for left, right in rows]
         width = self.screen.width
         first = min(max((cell_len(left) for left, _ in pairs), default=0), _FIRST_COLUMN)
         for left, right in pairs:
@@ -224,6 +224,11 @@ def _as_text(typed: bytes | bytearray) -> str:
     """Return what was typed during a reply as the beginning of the next message."""
     text = _ESCAPES.sub("", bytes(typed).decode("utf-8", "ignore")).replace("\r", "\n")
     return "".join(c for c in text if c.isprintable() or c == "\n").strip("\n")
+
+
+def _safe(text: str) -> str:
+    """Return a text without what a terminal would obey."""
+    return ScreenFilter().feed(text)
 
 
 def _cut(text: str) -> str:

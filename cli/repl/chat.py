@@ -11,6 +11,7 @@ from ...chat.message import Message
 from ...chat.request import ChatRequest, Overflow
 from ...errors import MullError
 from ...runtime.grammar.constraint import Constraint, Kind
+from ..signals import interrupting
 from ..statistics import Reply
 from .log import Log
 from .model import ChatModel, Opener
@@ -68,7 +69,7 @@ class Setup:
         overflow = kept.get("overflow")
         return cls(
             system if isinstance(system, str) else None,
-            dict(options) if isinstance(options, dict) else {},
+            _options(options) if isinstance(options, dict) else {},
             _constraint(form),
             overflow if overflow in ("error", "oldest", "middle") else None,
             num_ctx if isinstance(num_ctx, int) else None,
@@ -126,7 +127,9 @@ class Chat:
 
     def begin(self, question: str) -> int | None:
         """Note that a question is asked; return its number among the kept messages."""
-        if self.log.conversation is None and self.log.history is not None:
+        if self.log.conversation is not None:
+            self.changed()
+        elif self.log.history is not None:
             self.log.start(self.model.name, self.setup.to_json())
         return self.log.ask(self._head, question, self.model.name)
 
@@ -213,8 +216,9 @@ class Chat:
         self.model.close()
         try:
             self.model = self.opener(name, num_ctx)
-        except MullError:
-            self.model = self.opener(old, old_ctx)
+        except (MullError, KeyboardInterrupt):
+            with interrupting(lambda: True):  # without any model there is no chat
+                self.model = self.opener(old, old_ctx)
             raise
 
     @property
@@ -230,6 +234,14 @@ class Chat:
         totals.completion_tokens += usage.completion_tokens
         totals.thinking_tokens += usage.thinking_tokens
         totals.seconds += reply.seconds
+
+
+def _options(kept: dict[str, object]) -> dict[str, object]:
+    """Return options as they were: JSON has made texts of the tokens' numbers."""
+    bias = kept.get("logit_bias")
+    if not isinstance(bias, dict):
+        return dict(kept)
+    return {**kept, "logit_bias": {int(token): value for token, value in bias.items() if token.isdecimal()}}
 
 
 def _constraint(form: object) -> Constraint | None:

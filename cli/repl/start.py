@@ -55,8 +55,8 @@ def start(
         screen.update(render_plain(f"note: {text}", screen.width, style="dim"), [])
 
     folder = chat_folder(settings)
-    log = Log(None, lambda error: None)
-    if wanted.log:
+    log = Log(None, note, lambda error: None)
+    if wanted.log or wanted.number is not None:
         log = Log.open(
             folder / HISTORY_FILE, note, lambda error: note(f"{error.message}; from here on nothing is kept")
         )
@@ -76,10 +76,14 @@ def start(
         found = None if wanted.number is None else log.find(wanted.number)
         if found is not None:
             repl.resume(found)
+        elif wanted.number is not None:
+            note(f"conversation {wanted.number} is not there any more; this is a new one")
         elif not wanted.manner.quiet:
             repl.note(f"{model.name}: /? lists the commands, Ctrl-C stops an answer, /bye or Ctrl-D leaves.")
+        if not wanted.log:
+            log.close()
         repl.run()
     finally:
-        screen.clear()
         log.close()
+        screen.clear()
         repl.chat.model.close()

@@ -67,11 +67,12 @@ def take_turn(
     """Show a reply, calling `keep` with each event, and with None as time goes by.
 
     Ctrl-T, and the first Ctrl-C in a thought, ends the thought; Ctrl-C else ends the reply, and what came stays.
-    typed: takes the keys that mean nothing here. Raises what the model raises; KeyboardInterrupt for a Ctrl-C while
-    the reply is already ending.
+    Another one does not wait for the model's next token. typed: takes the keys that mean nothing here. Raises what
+    the model raises.
     """
     taker = _Taker(model, request)
     answered = False  # the thought was told to end
+    cut = False  # the reply was told to end again
 
     def answer_now() -> bool:
         nonlocal answered
@@ -82,8 +83,9 @@ def take_turn(
         return True
 
     def interrupt() -> bool:
-        # One that comes as the reply ends must not take the reply away.
-        return answer_now() or taker.stop() or taker.ended
+        nonlocal cut
+        cut = not answer_now() and not taker.stop()
+        return True  # none may take away what came
 
     started = time.perf_counter()
     texts: tuple[list[str], list[str]] = [], []
@@ -93,7 +95,7 @@ def take_turn(
         taker.start()
         due = time.monotonic()
         try:
-            while (event := taker.next(due - time.monotonic())) is not _END:
+            while not cut and (event := taker.next(due - time.monotonic())) is not _END:
                 if isinstance(event, Text | Reasoning):
                     texts[isinstance(event, Reasoning)].append(event.text)
                 elif isinstance(event, Done):

@@ -142,7 +142,8 @@ def search_hub(term: str, remotes: Remotes, web: Web, *, limit: int, gguf: bool 
 
     # Asked for directly: huggingface_hub tries again on its own here, and writes about it.
     query = urlencode(
-        {"search": term, "filter": "gguf" if gguf else "safetensors", "sort": "downloads", "limit": limit}
+        {"search": term, "filter": "gguf" if gguf else "safetensors", "sort": "downloads", "limit": limit},
+        errors="replace",
     )
     answer = web.fetch_json(f"{site.endpoint}/api/models?{query}", site)
     if not isinstance(answer, list):

@@ -276,7 +276,7 @@ def test_a_chat_in_a_real_terminal() -> None:
         stderr=theirs,
         start_new_session=True,
         preexec_fn=_take_terminal,
-        env={**os.environ, "PYTHONPATH": str(TESTS), "TERM": "xterm"},
+        env={**os.environ, "PYTHONPATH": str(TESTS), "TERM": "dumb"},
     )
     os.close(theirs)
     try:

@@ -153,6 +153,10 @@ def test_search(hub: FakeHub, store: Store, capsys: pytest.CaptureFixture[str]) 
     assert (code, out, err) == (0, "", "nothing on Hugging Face is called 'nothing'\n")
 
 
+def test_search_for_what_is_no_text(hub: FakeHub, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "search", "a\udcff")[0] == 0
+
+
 def test_du_and_prune(hub: FakeHub, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "pull", "-q", "u/pocket")
     (store.root / "partial" / "sha256-x").write_bytes(b"x" * 5000)

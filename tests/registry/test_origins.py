@@ -12,6 +12,7 @@ from mull.errors import RemoteError
 from mull.registry.disk import hash_file
 from mull.registry.events import Event, silent
 from mull.registry.origins import news, repair, verify
+from mull.registry.partial import Partial
 from mull.registry.store import Store
 from mull.registry.usage import drop_unfinished, unfinished, unused_blobs, usage
 from mull.registry.web import Web
@@ -160,6 +161,31 @@ def test_an_address_is_compared_by_its_version(
     assert status(own, remotes, web) == {"t": "current"}
     hub.files["t.gguf"] = gguf(300_000, 4)
     assert status(own, remotes, web) == {"t": "newer"}
+
+
+def test_looking_at_downloads_writes_nothing(own: Store) -> None:
+    folder = own.root / "partial"
+    folder.mkdir(parents=True)
+    for key in ("a", "b"):
+        (folder / key).write_bytes(bytes(5000))
+    with Partial(folder, "a").owned() as mine:
+        assert mine
+        before = sorted((path.name, path.stat().st_ino) for path in folder.iterdir())
+        changed = folder.stat().st_mtime_ns
+        assert [(item.key, item.active) for item in unfinished(own)] == [("a", True), ("b", False)]
+        assert sorted((path.name, path.stat().st_ino) for path in folder.iterdir()) == before
+        assert folder.stat().st_mtime_ns == changed
+
+
+def test_what_killed_processes_left_goes(own: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = own.root / "partial"
+    folder.mkdir(parents=True)
+    (folder / ".tmp-1-ab").write_bytes(b"x")
+    drop_unfinished(own)
+    assert list(folder.iterdir()), "its process may still be at it"
+    monkeypatch.setattr("mull.registry.usage.GRACE", 0.0)
+    drop_unfinished(own)
+    assert list(folder.iterdir()) == []
 
 
 def test_room(stored: Store, hub: FakeHub, get: Get) -> None:

@@ -14,7 +14,7 @@ import pytest
 import tiny
 from mull.chat.message import Message
 from mull.chat.request import ChatRequest
-from mull.chat.stream import Done
+from mull.chat.stream import Done, Reasoning, Text
 from mull.llm import LLM
 from mull.runtime.block_files import BlockFiles, stamp
 from mull.runtime.blocks import BlockPool
@@ -189,6 +189,20 @@ def test_other_questions_share_the_beginning_only(tmp_path):
     (done,) = turns("pocket", settings, [f"{LONG} And 3 + 4?"])
     assert 0.9 * done.usage.prompt_tokens < done.usage.cached_tokens < done.usage.prompt_tokens
     assert done.token_ids == plain.token_ids
+
+
+def test_a_reply_that_is_stopped_leaves_its_prompt(tmp_path):
+    settings = replace(load_settings(), cache_dir=tmp_path)
+    request = ChatRequest((Message("user", LONG),), options={"temperature": 0})
+    with LLM.open("pocket", LoadOptions(prompt_cache=1 << 30), settings=settings) as llm:
+        events = llm.chat(request)
+        assert any(isinstance(event, Reasoning | Text) for event in events)  # stops at the first
+        events.close()
+    (done,) = turns("pocket", settings, [LONG], num_ctx=None)
+    assert done.usage.cached_tokens == 0, "another way to compute is another cache"
+    with LLM.open("pocket", LoadOptions(prompt_cache=1 << 30), settings=settings) as llm:
+        done = list(llm.chat(request))[-1]
+    assert done.usage.cached_tokens > 0.9 * done.usage.prompt_tokens
 
 
 def test_a_disk_that_cannot_be_written_costs_the_cache_alone(tmp_path, caplog):

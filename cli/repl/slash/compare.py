@@ -31,7 +31,7 @@ class SideView:
     """Shows two answers as they come, one after the other, beside each other."""
 
     def __init__(self, screen: Screen, titles: Sequence[str], texts: Sequence[str]) -> None:
-        self.texts = list(texts)
+        self.texts = [ScreenFilter().feed(text) for text in texts]
         self.at = 0
         self.thinking = False
         self._screen = screen

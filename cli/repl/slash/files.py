@@ -40,9 +40,9 @@ def _read(repl: Repl, argument: str) -> None:
 def _matching(pattern: str) -> list[Path]:
     """Return the files that a name or a pattern means."""
     path = Path(pattern)
-    if path.is_file():
+    if os.path.isfile(pattern):  # unlike Path, of 3.11 too, it takes any text
         return [path]
-    if path.is_dir():
+    if os.path.isdir(pattern):
         raise InvalidRequest(f"{pattern} is a folder", hint=f"/read {pattern.rstrip('/')}/*")
     found = [Path(name) for name in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(name)]
     if not found:
@@ -57,7 +57,8 @@ def _quoted(path: Path, text: str) -> str:
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     end = "" if text.endswith("\n") or not text else "\n"
-    return f"{path}:\n{fence}{path.suffix.lstrip('.')}\n{text}{end}{fence}"
+    name = str(path).encode("utf-8", "replace").decode()  # a file's name may be any bytes
+    return f"{name}:\n{fence}{path.suffix.lstrip('.')}\n{text}{end}{fence}"
 
 
 def _copy(repl: Repl, argument: str) -> None:

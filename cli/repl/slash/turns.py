@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ....errors import InvalidRequest
+from ...chat_files import conversation_id
 from ...formats import human_time, printable
+from ..chat import Setup
 from ..editor import edit_text
 from .command import Command, wrong_usage
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from ..app import Repl
 
 _LISTED = 10
+_SEED_DIGITS = 20  # of 64 bits
 _NO_QUESTION = "nothing was asked yet"
 
 
@@ -21,8 +25,8 @@ def _regen(repl: Repl, argument: str) -> None:
     """Ask the last question again, with another seed."""
     seed = secrets.randbelow(2**31)
     if argument:
-        if not argument.isascii() or not argument.isdigit():
-            raise wrong_usage("/regen [SEED]", f"a seed is a whole number, not {argument}")
+        if not argument.isascii() or not argument.isdigit() or len(argument) > _SEED_DIGITS:
+            raise wrong_usage("/regen [SEED]", f"a seed is a whole number, not {_short(argument)}")
         seed = int(argument)
     _again(repl, None, {"seed": seed})
 
@@ -79,9 +83,12 @@ def _resume(repl: Repl, argument: str) -> None:
         ]
         repl.table(rows or [("nothing is kept yet", "")])
         return
-    talk = repl.chat.log.find(int(argument)) if argument.isascii() and argument.isdigit() else None
+    number = conversation_id(argument)
+    talk = None if number is None else repl.chat.log.find(number)
     if talk is None:
-        raise InvalidRequest(f"there is no conversation {argument}", hint="/resume lists the last")
+        raise InvalidRequest(f"there is no conversation {_short(argument)}", hint="/resume lists the last")
+    # A context of another size would need the model to be loaded again.
+    repl.chat.setup = replace(Setup.from_json(talk.options), num_ctx=repl.chat.setup.num_ctx)
     repl.resume(talk)
 
 
