@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..errors import InvalidRequest
@@ -35,6 +36,6 @@ def _read(form: str | None, grammar: str | None) -> Constraint | None:
     if form.strip() == "json" or form.lstrip().startswith(_WRITTEN_OUT):
         return parse_format(form)
     path = Path(form)
-    if not form.strip() or not path.exists():
+    if not form.strip() or not os.path.exists(form):  # unlike Path, it takes any text
         raise InvalidRequest(f"{form!r} is neither a format nor a file", field="format", hint=_HINT)
     return parse_schema(read_text(path), path.name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import (
     CheckpointError,
     DiskFull,
+    InvalidName,
     ModelNotFound,
     MullError,
     StoreError,
@@ -74,6 +75,8 @@ def pull(
     reference = parse_reference(name)
     if options.rename is not None:
         reference = replace(reference, name=ModelName.parse(options.rename))
+    elif reference.source == "oci":
+        reference = _where_from(name, store) or reference
     with Web(options.patience, cancelled) as web:
         try:
             return _Pull(store, remotes, web, options, report).run(reference)
@@ -81,6 +84,17 @@ def pull(
             raise _with_names(error, store) from error
         except ModelNotFound as error:
             raise ModelNotFound(error.message, hint=_where_else(error, reference, store)) from error
+
+
+def _where_from(name: str, store: Store) -> Reference | None:
+    """Return where a stored model came from under another name, such as that of `--as`: it comes from there again."""
+    try:
+        entry = store.find(name)
+    except (InvalidName, ModelNotFound):
+        return None
+    if not entry.manifest.source:
+        return None
+    return replace(parse_reference(entry.manifest.source), name=entry.name)
 
 
 def resolve(

@@ -47,6 +47,7 @@ def test_a_conversation_comes_back(history: History, tmp_path: Path) -> None:
         assert found.options == {"options": {"top_k": 1}}
         assert texts(again, talk) == ["what\n is it?", "this"]
         assert again.find(talk + 1) is None
+        assert again.find(10**30) is None
 
 
 def test_the_last_used_is_first(history: History) -> None:
@@ -161,6 +162,15 @@ def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HistoryError, match="cannot keep conversations"):
         History(tmp_path / "file" / "kept.db")
+
+
+def test_what_is_no_text_is_refused_and_leaves_nothing(history: History) -> None:
+    talk = history.begin("m", {})
+    with pytest.raises(HistoryError, match="UTF-8"):
+        history.add(talk, None, Message("user", "\udcff"))
+    assert texts(history, talk) == []
+    say(history, talk, "one")
+    assert texts(history, talk) == ["one"]
 
 
 def test_a_newer_file_is_left_alone(history: History) -> None:

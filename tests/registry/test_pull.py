@@ -75,6 +75,15 @@ def test_one_file_by_its_name(hub: FakeHub, own: Store, get: Get) -> None:
     assert weights(own, "u/r:Q4_0") == DATA
 
 
+def test_a_name_of_ones_own_comes_from_the_same_place_again(hub: FakeHub, own: Store, get: Get) -> None:
+    hub.add("u/r", **{"m-Q8_0.gguf": DATA})
+    get("u/r", rename="tiny")
+    hub.add("u/r", **{"m-Q8_0.gguf": gguf(9000)})
+    get("tiny")
+    assert weights(own, "tiny") == gguf(9000)
+    assert [entry.name.short() for entry in own.list()] == ["tiny:latest"]
+
+
 def test_a_split_file_comes_with_all_its_parts(hub: FakeHub, own: Store, get: Get) -> None:
     parts = {f"Q4_0/m-Q4_0-{i:05}-of-00003.gguf": gguf(5000 + i, i) for i in (1, 2, 3)}
     hub.add("u/r", **parts)

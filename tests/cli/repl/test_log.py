@@ -13,6 +13,7 @@ import pytest
 from fake_chat import FakeModel, Talk
 from mull.chat.history import History
 from mull.chat.stream import Reasoning, Text
+from mull.cli.repl.chat import Setup
 
 # Says what it has written, with a tenth of a second's tokens on the way at most.
 _WRITER = """
@@ -99,3 +100,73 @@ def test_a_question_without_any_answer_comes_back_to_the_prompt(tmp_path: Path, 
     again.repl.resume(found)
     assert again.repl._waiting == "lost?"
     assert again.chat.entries == []
+
+
+def test_what_another_chat_went_on_with_stays_its_own(tmp_path: Path, talk) -> None:
+    chat: Talk = talk([Text("a")])
+    chat.typed("one")
+    other = Talk(FakeModel([Text("b")]), tmp_path)
+    other.repl.resume(other.log.find(1))
+    other.typed("two")
+    chat.typed("three", "four")
+    assert [s.message.content for s in chat.kept.messages(1)] == ["one", "a", "two", "b"]
+    assert [s.message.content for s in chat.kept.messages(2)] == ["one", "a", "three", "a", "four", "a"]
+    assert chat.notes == ["conversation 1 goes on elsewhere; this is now conversation 2"]
+    assert [m.content for m in chat.model.requests[1].messages] == ["one", "a", "three"]
+
+
+def test_to_take_back_leaves_what_another_chat_said(tmp_path: Path, talk) -> None:
+    chat: Talk = talk([Text("a")])
+    chat.typed("one")
+    other = Talk(FakeModel([Text("b")]), tmp_path)
+    other.repl.resume(other.log.find(1))
+    other.typed("two")
+    chat.typed("/undo")
+    assert [s.message.content for s in chat.kept.messages(1)] == ["one", "a", "two", "b"]
+    assert chat.log.conversation == 2
+
+
+def test_a_conversation_that_was_removed_stays_removed(tmp_path: Path, talk) -> None:
+    chat: Talk = talk([Text("a")])
+    chat.typed("one")
+    other = Talk(FakeModel(), tmp_path)
+    other.kept.remove(1)
+    chat.typed("two")
+    assert chat.notes == ["conversation 1 was removed; this is now conversation 2"]
+    assert chat.kept.find(1) is None
+    assert [s.message.content for s in chat.kept.messages(2)] == ["two", "a"]
+    assert [m.content for m in chat.model.requests[1].messages] == ["one", "a", "two"]
+
+
+def test_one_that_is_removed_during_an_answer_leaves_nothing_of_it(tmp_path: Path, talk) -> None:
+    other = History(tmp_path / "chat" / "kept.db")
+    chat: Talk = talk([Text("secret"), lambda model: other.remove(1), Text("more")], [Text("ok")])
+    chat.typed("one", "two")
+    assert other.search("secret") == ()
+    assert [s.message.content for s in other.messages(2)] == ["two", "ok"]
+    other.close()
+
+
+def test_what_it_goes_on_with_is_noted(tmp_path: Path, talk) -> None:
+    talk([Text("a")]).typed("/set parameter logit_bias {\"5\": -100}", "one")
+    again = Talk(FakeModel([Text("b")], name="other"), tmp_path)
+    found = again.log.find(1)
+    assert found is not None
+    again.chat.setup = Setup.from_json(found.options)
+    again.repl.resume(found)
+    assert again.kept.list()[0].model == "fake"
+    again.typed("two")
+    assert again.model.requests[0].options == {"logit_bias": {5: -100}}
+    assert again.kept.list()[0].model == "other"
+
+
+def test_closing_writes_what_has_come(tmp_path: Path, talk) -> None:
+    chat: Talk = talk()
+    chat.log.start("fake", {})
+    chat.log.ask(None, "one", "fake")
+    chat.log.keep(Text("just "))
+    chat.log.keep(Text("now"))
+    chat.log.close()
+    with History(tmp_path / "chat" / "kept.db") as history:
+        answer = history.messages(1)[1]
+        assert (answer.message.content, answer.open) == ("just now", True)

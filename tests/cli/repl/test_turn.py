@@ -8,6 +8,7 @@ import threading
 
 import pytest
 from fake_chat import PATIENCE, FakeModel, Talk
+from mull.chat.history import History
 from mull.chat.stream import Progress, Reasoning, Text
 from mull.errors import ContextExceeded, EngineStopped
 
@@ -62,6 +63,26 @@ def test_ctrl_c_stops_an_answer_and_keeps_it(talk) -> None:
     assert chat.kept.messages(1)[1].details["stopped"] is True
 
 
+def test_a_ctrl_c_too_many_does_not_take_the_answer_away(talk) -> None:
+    released = threading.Event()
+    stopped = [Text("par"), _written, press_ctrl_c, press_ctrl_c, press_ctrl_c, lambda model: released.wait(PATIENCE)]
+    chat: Talk = talk(stopped, [Text("ok")])
+    screen = chat.typed("one")
+    released.set()
+    assert "par\nstopped here" in screen
+    assert [e.message.content for e in chat.chat.entries] == ["one", "par"]
+    assert [saved.message.content for saved in chat.kept.messages(1)] == ["one", "par"]
+
+
+def test_what_came_is_kept_when_the_program_is_told_to_end(talk) -> None:
+    chat: Talk = talk([Text("par"), SystemExit(143)])
+    with pytest.raises(SystemExit):
+        chat.typed("one")
+    chat.log.close()
+    with History(chat.folder / "chat" / "kept.db") as history:
+        assert [(s.message.content, s.open) for s in history.messages(1)] == [("one", False), ("par", True)]
+
+
 def test_a_model_that_does_not_stop_is_cut_off(talk) -> None:
     chat: Talk = talk([Text("par"), press_ctrl_c, until_stopped])
     chat.model._replies[0] += [lambda model: model.stopped.clear(), *[Text("x")] * 100_000]
@@ -96,6 +117,13 @@ def test_what_is_typed_meanwhile_is_not_lost() -> None:
 
     assert _as_text(b"next \x1b[A\x1b[200~one\x1b[201~\x1b\r") == "next one"
     assert _as_text("größe\x01\xff".encode("latin-1")) == "gre"
+
+
+def _written(model: FakeModel) -> None:
+    """Wait until the answer is on the screen."""
+    never = threading.Event()
+    while "par" not in model.seen():
+        never.wait(0.01)
 
 
 def _seen(model: FakeModel) -> None:
