@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive
 
 from ..errors import Cancelled, MullError
-from .stream import to_json
+from .stream import to_json, while_there
 
 Report = Callable[[Mapping[str, object]], None]
 Work = Callable[[Report], None]
@@ -25,11 +26,12 @@ async def progress_response(
     stream: bool,
     headers: Mapping[str, str] | None = None,
     left: Callable[[], None] | None = None,
+    receive: Receive | None = None,
 ) -> Response:
     """Run `work(report)` in a thread and send what it reports: line by line, or with stream=False only the last.
 
-    What fails before the first report is raised; later, the last line says so. Once the client has left, the next
-    report raises Cancelled in the thread, and `left` is called.
+    What fails before the first report is raised; later, the last line says so. Once the client has left, which with
+    stream=False only `receive` tells, the next report raises Cancelled in the thread, and `left` is called.
     """
     news: asyncio.Queue[Mapping[str, object] | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
@@ -48,6 +50,12 @@ async def progress_response(
 
     running = loop.run_in_executor(None, work, report)
     running.add_done_callback(lambda _: news.put_nowait(None))
+
+    async def last_of(line: Mapping[str, object]) -> Mapping[str, object]:
+        while (following := await news.get()) is not None:
+            line = following
+        return line
+
     first = await news.get()
     if first is None:
         running.result()
@@ -55,12 +63,11 @@ async def progress_response(
     if stream:
         lines = _lines(first, news, running, gone)
         return StreamingResponse(lines, headers=dict(headers or {}), media_type="application/x-ndjson")
-    last = first
     try:
-        while (line := await news.get()) is not None:
-            last = line
+        last = await (last_of(first) if receive is None else while_there(receive, last_of(first)))
     finally:
         gone()
+        running.add_done_callback(lambda done: done.exception())
     running.result()
     return _whole(last, headers)
 

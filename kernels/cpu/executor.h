@@ -34,13 +34,21 @@ struct Matrix {
     int64_t rows, cols;
 };
 
-// How a step's attention is divided into items (a sequence, a key/value head, a tile of query rows, a part of the
-// context); the same for all layers of a model.
+// How attention goes about one sequence's tokens.
+struct AttendSpan {
+    int queries;          // rows of its tiles
+    int64_t part_keys;    // of a part of the context
+    int64_t shares;       // of the parts that a tile sees, for one thread each
+    int64_t tile_floats;  // that what a tile's parts find takes
+    int64_t found;        // where that begins, if there are several shares
+};
+
+// How a step's attention is divided into items (a sequence, a key/value head, a tile of query rows, a share of the
+// context's parts); the same for all layers of a model.
 struct AttendPlan {
     std::vector<int64_t> first_item;  // of each sequence, and the total
-    std::vector<int> parts;           // of each sequence's context
-    std::vector<int> queries;         // rows of each sequence's tiles
-    int64_t item_floats = 0;          // that one item's findings take
+    std::vector<AttendSpan> spans;    // of each sequence
+    int64_t thread_floats = 0;        // that a thread's own findings take
     bool divided = false, plain = false;
     std::vector<int64_t> first_score;  // of each sequence, if plain
     std::unique_ptr<Memory> partial;   // what threads and parts found; all scores, if plain

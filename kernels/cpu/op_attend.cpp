@@ -9,8 +9,10 @@
 namespace mull {
 namespace {
 
-// Keys below which a context is not worth dividing.
-constexpr int64_t kLeastPart = 256;
+// Keys of a part of the context.
+constexpr int64_t kPart = 256;
+// More tokens of a sequence than drafts ever are.
+constexpr int64_t kManyTokens = 32;
 constexpr int kSequenceInts = 4;
 // Rows of scores are whole tiles of this many keys (plain.h).
 constexpr int64_t kScoreTile = 64;
@@ -79,25 +81,50 @@ int64_t item_floats(int64_t queries, int64_t head_dim) { return queries * (head_
 
 struct Item {
     Span span;
-    int64_t sequence, kv_head, first_query, num_queries, part, parts;
-    int64_t queries;  // of a whole tile
+    int64_t sequence, kv_head, first_query, num_queries;
+    AttendSpan plan;
+    int64_t tile, share;  // which of the sequence's tiles, of all heads; which of plan.shares
 };
 
 Item item_of(const Run& run, const AttendPlan& plan, int64_t index, int64_t group) {
     int64_t s = 0;
     while (plan.first_item[size_t(s) + 1] <= index) s++;
-    Item item{span_of(run.step, s), s, 0, 0, 0, 0, plan.parts[size_t(s)], plan.queries[size_t(s)]};
+    Item item{span_of(run.step, s), s, 0, 0, 0, plan.spans[size_t(s)], 0, 0};
     index -= plan.first_item[size_t(s)];
-    const int64_t tiles = tiles_of(item.span, group, item.queries);
-    item.part = index % item.parts, index /= item.parts;
+    const int64_t tiles = tiles_of(item.span, group, item.plan.queries);
+    item.share = index % item.plan.shares, index /= item.plan.shares, item.tile = index;
     // Last tiles first: they see the most keys.
-    item.first_query = (tiles - 1 - index % tiles) * item.queries, item.kv_head = index / tiles;
-    item.num_queries = std::min<int64_t>(item.queries, item.span.count * group - item.first_query);
+    item.first_query = (tiles - 1 - index % tiles) * item.plan.queries, item.kv_head = index / tiles;
+    item.num_queries = std::min<int64_t>(item.plan.queries, item.span.count * group - item.first_query);
     return item;
 }
 
-void attend_item(const Run& run, const Shape& shape, const Item& item, float* found) {
-    const int64_t group = shape.group(), n = item.num_queries, dim = shape.head_dim;
+// The keys that some tokens see, and the parts that hold them.
+struct Seen {
+    int64_t begin, end, first_part, last_part;
+};
+
+Seen seen_by(const Shape& shape, const Item& item, int64_t first_token, int64_t last_token) {
+    const int64_t window = shape.attention.window, end = item.span.before + last_token + 1;
+    const int64_t begin = window ? std::max<int64_t>(0, item.span.before + first_token + 1 - window) : 0;
+    return {begin, end, begin / item.plan.part_keys, (end - 1) / item.plan.part_keys + 1};
+}
+
+Seen seen_by(const Shape& shape, const Item& item) {
+    const int64_t last_query = item.first_query + item.num_queries - 1;
+    return seen_by(shape, item, item.first_query / shape.group(), last_query / shape.group());
+}
+
+// Where a tile's findings lie, part by part of those that it sees: the thread's own place, if it does all of them.
+float* findings(const Run& run, const Item& item) {
+    const AttendPlan& plan = run.program.plan;
+    const int64_t at = item.plan.shares > 1 ? item.plan.found + item.tile * item.plan.tile_floats
+                                            : run.team.thread * plan.thread_floats;
+    return (float*)plan.partial->data + at;
+}
+
+void attend_item(const Run& run, const Shape& shape, const Item& item) {
+    const int64_t group = shape.group(), n = item.num_queries, dim = shape.head_dim, most = item.plan.queries;
     const float* queries[kManyQueries];
     int32_t positions[kManyQueries];
     for (int64_t i = 0; i < n; i++) {
@@ -105,23 +132,28 @@ void attend_item(const Run& run, const Shape& shape, const Item& item, float* fo
         queries[i] = shape.q.row(item.span.first_row + token) + head * dim;
         positions[i] = int32_t(item.span.before + token);
     }
-    const int64_t window = shape.attention.window;
-    const int64_t end = positions[n - 1] + 1, begin = window ? std::max<int64_t>(0, positions[0] + 1 - window) : 0;
-    const int64_t part = ((end - begin + item.parts - 1) / item.parts + 63) / 64 * 64;
-    const int64_t first = begin + item.part * part, last = std::min(end, first + part);
     Attention attention = shape.attention;
     attention.blocks = item.span.blocks;
-    run.isa.attend(attention, int(item.kv_head), queries, positions, int(n), std::min(first, last), last, found,
-                   found + item.queries * dim, found + item.queries * (dim + 1));
+    const Seen seen = seen_by(shape, item);
+    const int64_t parts = seen.last_part - seen.first_part, shares = item.plan.shares;
+    for (int64_t p = parts * item.share / shares; p < parts * (item.share + 1) / shares; p++) {
+        const int64_t from = (seen.first_part + p) * item.plan.part_keys, to = from + item.plan.part_keys;
+        float* found = findings(run, item) + p * item_floats(most, dim);
+        run.isa.attend(attention, int(item.kv_head), queries, positions, int(n), std::max(seen.begin, from),
+                       std::min(seen.end, to), found, found + most * dim, found + most * (dim + 1));
+    }
 }
 
-// Bring the findings of `parts` items that follow one another to the output.
-void finish(const Run& run, const Shape& shape, const Item& item, const float* found) {
-    const int64_t group = shape.group(), dim = shape.head_dim, stride = run.program.plan.item_floats;
+// Bring what a tile's parts found to the output; each row merges those that it sees, as if it were alone.
+void finish(const Run& run, const Shape& shape, const Item& item) {
+    const int64_t group = shape.group(), dim = shape.head_dim, most = item.plan.queries, stride = item_floats(most, dim);
+    const Seen seen = seen_by(shape, item);
     for (int64_t i = 0; i < item.num_queries; i++) {
         const int64_t token = (item.first_query + i) / group, head = item.kv_head * group + (item.first_query + i) % group;
-        AttentionParts parts{int(item.parts), int(dim), found + i * dim, stride, found + item.queries * dim + i,
-                             found + item.queries * (dim + 1) + i, stride, -INFINITY};
+        const Seen own = seen_by(shape, item, token, token);
+        const float* found = findings(run, item) + (own.first_part - seen.first_part) * stride;
+        AttentionParts parts{int(own.last_part - own.first_part), int(dim), found + i * dim, stride, found + most * dim + i,
+                             found + most * (dim + 1) + i, stride, -INFINITY};
         if (shape.sinks) parts.sink = shape.sinks[head];
         run.isa.merge(parts, shape.out.row(item.span.first_row + token) + head * dim);
     }
@@ -162,6 +194,16 @@ void attend_plainly(Run& run, const Shape& shape) {
     each_tile(2, run.isa.plain_values);
 }
 
+// Choose the parts of a sequence's context, and in how many shares threads take them. Drafts must be verified with the
+// very numbers that plain decoding gives, whatever else is in the step: so few tokens find what is in each part apart
+// from the others even where one thread takes all parts, unless a token alone would never be divided.
+void divide(AttendSpan& span, int64_t context, int64_t wanted, bool into_fixed_parts) {
+    const int64_t most = into_fixed_parts && context >= 2 * kPart ? (context - 1) / kPart + 1 : context / kPart;
+    span.shares = std::max<int64_t>(1, std::min(wanted, most));
+    const int64_t part = (context + span.shares - 1) / span.shares;
+    span.part_keys = into_fixed_parts ? kPart : (part + kScoreTile - 1) / kScoreTile * kScoreTile;
+}
+
 }  // namespace
 
 void attend(Run& run, const mull_op& op) {
@@ -170,19 +212,17 @@ void attend(Run& run, const mull_op& op) {
     append(run, shape);
     run.team.wait();
     if (plan.plain) return attend_plainly(run, shape);
-    const int64_t total = plan.first_item.back(), floats = plan.item_floats;
-    float* partial = (float*)plan.partial->data;
+    const int64_t total = plan.first_item.back();
     run.pieces(0).each(total, 1, [&](int64_t index, int64_t) {
         const Item item = item_of(run, plan, index, shape.group());
-        float* found = partial + (item.parts > 1 ? run.team.count + index : run.team.thread) * floats;
-        attend_item(run, shape, item, found);
-        if (item.parts == 1) finish(run, shape, item, found);
+        attend_item(run, shape, item);
+        if (item.plan.shares == 1) finish(run, shape, item);
     });
     if (!plan.divided) return;
     run.team.wait();
     run.pieces(1).each(total, 1, [&](int64_t index, int64_t) {
         const Item item = item_of(run, plan, index, shape.group());
-        if (item.parts > 1 && item.part == 0) finish(run, shape, item, partial + (run.team.count + index) * floats);
+        if (item.plan.shares > 1 && item.share == 0) finish(run, shape, item);
     });
 }
 
@@ -192,31 +232,35 @@ void Program::plan_attention(const mull_step& step, int threads) {
     const int64_t group = first->a[7] / first->a[8], kv_heads = first->a[8], dim = first->a[9];
     plan.first_item.assign(1, 0);
     plan.first_score.assign(1, 0);
-    plan.parts.clear();
-    plan.queries.clear();
-    plan.divided = false;
-    int64_t whole = 0, most_queries = kMaxQueries;
+    plan.spans.clear();
+    int64_t whole = 0;
     for (int64_t s = 0; s < step.num_sequences; s++) {
         const Span span = span_of(step, s);
         const int queries = step.attention != MULL_FAST ? kMaxQueries
                                        : isa.queries_at_once(int(step.cache->key_type), int(step.cache->value_type), span.count);
-        plan.queries.push_back(queries);
-        most_queries = std::max<int64_t>(most_queries, queries);
+        plan.spans.push_back({queries, 0, 0, 0, 0});
         whole += kv_heads * tiles_of(span, group, queries);
     }
-    plan.item_floats = item_floats(most_queries, dim);
+    const int64_t wanted = step.attention == MULL_FAST ? (4 * threads + whole - 1) / std::max<int64_t>(1, whole) : 1;
+    const bool is_divided = step.attention == MULL_FAST && 4 * threads > kv_heads * ((group + kMaxQueries - 1) / kMaxQueries);
+    plan.thread_floats = 0;
+    int64_t divided_floats = 0;
     for (int64_t s = 0; s < step.num_sequences; s++) {
         const Span span = span_of(step, s);
-        const int64_t wanted = (4 * threads + whole - 1) / std::max<int64_t>(1, whole);
-        const int64_t parts = step.attention != MULL_FAST ? 1 : std::max<int64_t>(1, std::min(wanted, span.context() / kLeastPart));
-        plan.parts.push_back(int(parts));
-        plan.divided |= parts > 1;
-        plan.first_item.push_back(plan.first_item.back() + kv_heads * tiles_of(span, group, plan.queries[size_t(s)]) * parts);
+        AttendSpan& found = plan.spans[size_t(s)];
+        divide(found, span.context(), wanted, is_divided && span.count < kManyTokens);
+        const int64_t tiles = kv_heads * tiles_of(span, group, found.queries);
+        found.tile_floats = ((span.context() - 1) / found.part_keys + 1) * item_floats(found.queries, dim);
+        found.found = divided_floats;
+        if (found.shares > 1) divided_floats += tiles * found.tile_floats;
+        else plan.thread_floats = std::max(plan.thread_floats, found.tile_floats);
+        plan.first_item.push_back(plan.first_item.back() + tiles * found.shares);
         plan.first_score.push_back(plan.first_score.back() + first->a[7] * span.count * score_cols(span));
     }
-    const int64_t findings = (plan.divided ? plan.first_item.back() : 0) + threads;
+    plan.divided = divided_floats > 0;
+    for (AttendSpan& found : plan.spans) found.found += threads * plan.thread_floats;
     const bool plain = step.attention == MULL_PLAIN;
-    const int64_t bytes = (plain ? plan.first_score.back() : findings * plan.item_floats) * 4;
+    const int64_t bytes = (plain ? plan.first_score.back() : threads * plan.thread_floats + divided_floats) * 4;
     // Scores take much: nothing else keeps their memory.
     if (!plan.partial || plan.partial_bytes < bytes || plan.plain != plain) {
         plan.partial.reset();

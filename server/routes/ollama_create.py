@@ -44,7 +44,9 @@ async def create(request: Request) -> Response:
     }
     order = Order(name, ollama_create.modelfile(body), files, body.quantize)
     work = partial(fulfil, order, store_of(request))
-    return await progress_response(work, stream=body.stream is not False, headers=told(body.unknown()))
+    return await progress_response(
+        work, stream=body.stream is not False, headers=told(body.unknown()), receive=request.receive
+    )
 
 
 @router.head("/api/blobs/{digest}", include_in_schema=False)
@@ -103,7 +105,11 @@ async def _transfer(request: Request, transfer: Callable[[_Transfer], object]) -
         transfer(_Transfer(body.asked, store, lambda event: report(event.to_json()), stop, insecure))
 
     return await progress_response(
-        work, stream=body.stream is not False, headers=told(body.unknown()), left=stop.cancel
+        work,
+        stream=body.stream is not False,
+        headers=told(body.unknown()),
+        left=stop.cancel,
+        receive=request.receive,
     )
 
 

@@ -9,6 +9,7 @@ import threading
 import pytest
 from mull.errors import Cancelled, MullError
 from mull.server.progress import progress_response
+from mull.server.stream import ClientLeft
 
 
 def lines_of(work) -> list[dict]:
@@ -81,3 +82,24 @@ def test_who_leaves_ends_the_work():
     asyncio.run(run())
     assert left.is_set()
     assert ended.wait(30)
+
+
+def test_a_client_that_leaves_an_unstreamed_answer_stops_the_work() -> None:
+    left, seen = threading.Event(), threading.Event()
+
+    def work(report):
+        report({"n": 1})
+        seen.set()
+        assert left.wait(30)
+        report({"n": 2})
+
+    async def receive():
+        await asyncio.to_thread(seen.wait, 30)
+        return {"type": "http.disconnect"}
+
+    async def run() -> None:
+        with pytest.raises(ClientLeft):
+            await progress_response(work, stream=False, left=left.set, receive=receive)
+
+    asyncio.run(run())
+    assert left.is_set()

@@ -95,16 +95,16 @@ def test_rows_do_not_depend_on_how_many_there_are(tmp_path: Path, kind: str, cac
     quantize = None if kind == "f32" else kind
     isa = native.instruction_sets()[0]
     options = LoadOptions(
-        num_ctx=800, threads=3, cpu=isa.name, cache_type_k=cache, cache_type_v=cache, quantize=quantize
+        num_ctx=1000, threads=3, cpu=isa.name, cache_type_k=cache, cache_type_v=cache, quantize=quantize
     )
     with open_checkpoint(tmp_path) as checkpoint:
         backend = Backend(checkpoint, options)
         model = backend.load(None)
-        caches = [backend.new_cache(model, 800) for _ in range(2)]
+        caches = [backend.new_cache(model, 1000) for _ in range(2)]
         blocks = list(range(caches[0].num_blocks))
         rng = random.Random(0)
-        ids = rng.choices(range(model.config.vocab_size), k=760)
-        start = 700
+        ids = rng.choices(range(model.config.vocab_size), k=960)
+        start = 900
         with torch.inference_mode():
             for each in caches:
                 for at in range(0, start, 200):
