@@ -139,12 +139,15 @@ def test_a_conversation_that_was_removed_stays_removed(tmp_path: Path, talk) -> 
 
 
 def test_one_that_is_removed_during_an_answer_leaves_nothing_of_it(tmp_path: Path, talk) -> None:
-    other = History(tmp_path / "chat" / "kept.db")
-    chat: Talk = talk([Text("secret"), lambda model: other.remove(1), Text("more")], [Text("ok")])
+    def remove(model: FakeModel) -> None:
+        with History(tmp_path / "chat" / "kept.db") as other:
+            other.remove(1)
+
+    chat: Talk = talk([Text("secret"), remove, Text("more")], [Text("ok")])
     chat.typed("one", "two")
-    assert other.search("secret") == ()
-    assert [s.message.content for s in other.messages(2)] == ["two", "ok"]
-    other.close()
+    assert chat.kept.find(1) is None
+    assert chat.kept.search("secret") == ()
+    assert [s.message.content for s in chat.kept.messages(2)] == ["two", "ok"]
 
 
 def test_what_it_goes_on_with_is_noted(tmp_path: Path, talk) -> None:

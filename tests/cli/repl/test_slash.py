@@ -245,7 +245,8 @@ def test_resume_brings_back_what_was_set(talk) -> None:
 
 def test_nothing_that_was_kept_commands_the_terminal(talk) -> None:
     chat: Talk = talk([Reasoning("h\x1b[2Jm"), Text("a\x1b]0;title\x07b")])
-    chat.typed("one \x1b[31m", "/tokens", "/clear", "/resume 1", "/compare other", "\x0f")
+    for line in ("one \x1b[31m", "/tokens", "/clear", "/resume 1", "/compare other"):
+        chat.repl.take(line)
     chat.repl.show_thought()
     for sequence in ("\x1b[2J", "\x1b]0;", "\x1b[31m"):
         assert sequence not in chat.out.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mull.llm
 import pytest
@@ -60,8 +61,8 @@ def guessing(request: pytest.FixtureRequest) -> Iterator[Guessing]:
     who: str = request.param
     made: list[Junk | Speculator] = []
 
-    def make(*arguments: object) -> Junk | Speculator:
-        made.append(Junk(512) if who == "junk" else make_proposer(*arguments))  # type: ignore[arg-type]
+    def make(*arguments: Any) -> Junk | Speculator:
+        made.append(Junk(512) if who == "junk" else make_proposer(*arguments))
         return made[0]
 
     with pytest.MonkeyPatch.context() as patch:
