@@ -298,15 +298,18 @@ inline float weigh(QueryRow& row, KeySpan sees, float softcap, float* scores) {
     return fade[0];
 }
 
-// The blocks of the tile at key `first`, and of the next one; beyond `last` the last one again.
-inline TileBlocks tile_blocks(const Cached& region, const int32_t* blocks, int kv_head, int64_t first,
-                              int64_t last) {
+// The blocks of the tile at key `first`, and of the next one; beyond `last` those of `then`, or the last one again.
+inline TileBlocks tile_blocks(const Cached& region, const int32_t* blocks, int kv_head, int64_t first, int64_t last,
+                              const Context* then = nullptr) {
+    const bool over = then && then->first < then->last && first + kTile >= last;
+    const Context next = over ? *then : Context{blocks, kv_head, first + kTile, last};
     const uint8_t* head = region.data + kv_head * region.head_stride;
-    const int64_t end = (last - 1) / kSlots;
+    const int64_t end = (last - 1) / kSlots, beyond = (next.last - 1) / kSlots;
     TileBlocks out;
     for (int i = 0; i < kTileBlocks; i++) {
         out.now[i] = head + blocks[least(first / kSlots + i, end)] * region.block_stride;
-        out.next[i] = head + blocks[least(first / kSlots + kTileBlocks + i, end)] * region.block_stride;
+        out.next[i] = region.data + next.kv_head * region.head_stride +
+                      next.blocks[least(next.first / kTile * kTileBlocks + i, beyond)] * region.block_stride;
     }
     return out;
 }
@@ -343,10 +346,8 @@ inline void attend_few(const Attention& a, int kv_head, const float* const* quer
     alignas(64) float q[kMaxQueries * kMaxHeadDim], weights[kMaxQueries * kTile];
     QueryRow rows[kMaxQueries];
     KeySpan all = {last_key, first_key};
-    int64_t held = last_key;  // the keys that there are: the next part's are fetched at this one's end
     for (int t = 0; t < n; t++) {
         const int64_t end = int64_t(positions[t]) + 1;
-        held = most(held, end);
         rows[t].sees = {a.window > 0 ? most(first_key, end - a.window) : first_key, least(last_key, end)};
         if (rows[t].sees.first < rows[t].sees.last)
             all = {least(all.first, rows[t].sees.first), most(all.last, rows[t].sees.last)};
@@ -357,7 +358,7 @@ inline void attend_few(const Attention& a, int kv_head, const float* const* quer
     // Tiles begin at multiples of their size, so that a key's tile does not depend on which rows are together.
     for (int64_t at = all.first / kTile * kTile; at < all.last; at += kTile) {
         const int count = int(least(kTile, all.last - at));
-        score(q, a.head_dim, tile_blocks(a.keys, a.blocks, kv_head, at, held), count, weights);
+        score(q, a.head_dim, tile_blocks(a.keys, a.blocks, kv_head, at, all.last, a.then), count, weights);
         KeySpan sees[kMaxQueries];
         float fade[kMaxQueries];
         for (int t = 0; t < n; t++) {
@@ -365,7 +366,7 @@ inline void attend_few(const Attention& a, int kv_head, const float* const* quer
             if (sees[t].last <= sees[t].first) sees[t] = {0, 0};
             fade[t] = weigh(rows[t], sees[t], a.softcap, weights + t * kTile);
         }
-        add_values(a, tile_blocks(a.values, a.blocks, kv_head, at, held), sees, weights, fade, n, acc);
+        add_values(a, tile_blocks(a.values, a.blocks, kv_head, at, all.last, a.then), sees, weights, fade, n, acc);
     }
     for (int t = 0; t < n; t++) largest[t] = rows[t].largest, sums[t] = sum(rows[t].sums);
 }

@@ -36,6 +36,12 @@ struct Cached {
     int type;
     int64_t block_stride, head_stride;  // bytes from one block, and from one kv head, to the next
 };
+// Keys of a head from first to last - 1, of a sequence with these blocks.
+struct Context {
+    const int32_t* blocks;
+    int kv_head;
+    int64_t first, last;
+};
 struct Attention {
     Cached keys, values;
     int head_dim;
@@ -43,6 +49,7 @@ struct Attention {
     float scale;            // of scores
     float softcap;          // scores become softcap · tanh(score / softcap); 0: none
     int window;             // how many keys a query sees, its own included; 0: all before it
+    const Context* then;    // what this thread attends to next, to be fetched meanwhile; null if that is not known
 };
 
 // What attend() left of one row of queries, part by part.

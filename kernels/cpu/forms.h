@@ -71,14 +71,17 @@ inline float round_entries(const float* x, int count, int8_t* q) {
     return top / 127.0f;
 }
 
-inline void quantize_row(const float* x, int64_t cols, int span, int row, int n, const Bytes8& out) {
+// Columns first to last - 1; first is a multiple of 256.
+inline void quantize_row(const float* x, int64_t first, int64_t last, int span, int row, int n, const Bytes8& out) {
     alignas(64) int8_t q[256];
-    float* scale = (float*)out.scale + row;
-    int32_t *to_q = (int32_t*)out.q + row, *minus16 = (int32_t*)out.minus16 + row, *minus32 = (int32_t*)out.minus32 + row;
-    uint32_t *sums16 = (uint32_t*)out.sums16 + row, *sums32 = (uint32_t*)out.sums32 + row;  // pairs, the first one low
+    float* scale = (float*)out.scale + first / span * n + row;
+    int32_t *to_q = (int32_t*)out.q + first / 4 * n + row;
+    int32_t *minus16 = (int32_t*)out.minus16 + first / 16 * n + row, *minus32 = (int32_t*)out.minus32 + first / 32 * n + row;
+    // Pairs, the first one low.
+    uint32_t *sums16 = (uint32_t*)out.sums16 + first / 32 * n + row, *sums32 = (uint32_t*)out.sums32 + first / 64 * n + row;
     const auto pair = [](int32_t a, int32_t b) { return uint32_t(a & 0xffff) | uint32_t(b) << 16; };
-    for (int64_t at = 0; at < cols; at += 256) {
-        const int count = int(cols - at < 256 ? cols - at : 256);
+    for (int64_t at = first; at < last; at += 256) {
+        const int count = int(last - at < 256 ? last - at : 256);
         for (int i = 0; i < count; i += span, scale += n)
             *scale = round_entries(x + at + i, count - i < span ? count - i : span, q + i);
         for (int i = 0; i < count / 4; i++, to_q += n) __builtin_memcpy(to_q, q + 4 * i, 4);
@@ -100,26 +103,27 @@ MULL_INLINE I32s to_bf16(F32s x) {
     return ((is_nan & (u | 0x400000)) | (~is_nan & even)) >> 16;
 }
 
-// Put `cols` floats into place `row` of a tile of n: pairs of bfloat16.
-inline void round_pairs(const float* x, int64_t cols, int row, int n, uint32_t* out) {
-    for (int64_t i = 0; i < cols; i += 32) {
+// The same as pairs of bfloat16.
+inline void round_pairs(const float* x, int64_t first, int64_t last, int row, int n, uint32_t* out) {
+    for (int64_t i = first; i < last; i += 32) {
         alignas(64) uint16_t rounded[32];
         for (int j = 0; j < 32; j += R) store_u16(rounded + j, to_bf16(load(x + i + j)));
         for (int j = 0; j < 16; j++) __builtin_memcpy(out + (i / 2 + j) * n + row, rounded + 2 * j, 4);
     }
 }
 
-// Put n rows of floats, `stride` apart, into a tile.
-inline void put_tile(int form, const float* x, int64_t stride, int64_t cols, int n, uint8_t* tile) {
+// Put columns first to last - 1 of n rows of floats, `stride` apart, into a tile; first is a multiple of 256.
+inline void put_tile(int form, const float* x, int64_t stride, int64_t cols, int64_t first, int64_t last, int n,
+                     uint8_t* tile) {
     const Bytes8 bytes(tile, cols, n, span_of(form));
     for (int t = 0; t < n; t++) {
         const float* row = x + t * stride;
         if (form == kBytes256 || form == kBytes32) {
-            quantize_row(row, cols, span_of(form), t, n, bytes);
+            quantize_row(row, first, last, span_of(form), t, n, bytes);
         } else if (form == kPairs) {
-            round_pairs(row, cols, t, n, (uint32_t*)tile);
+            round_pairs(row, first, last, t, n, (uint32_t*)tile);
         } else {
-            for (int64_t i = 0; i < cols; i++) ((float*)tile)[i * n + t] = row[i];
+            for (int64_t i = first; i < last; i++) ((float*)tile)[i * n + t] = row[i];
         }
     }
 }

@@ -36,7 +36,8 @@ struct Isa {
     int (*form_of)(int type);
     int64_t (*form_row_bytes)(int form, int64_t cols);
     int (*tile_rows)(int64_t m);
-    void (*put_tile)(int form, const float* x, int64_t stride, int64_t cols, int n, uint8_t* tile);
+    void (*put_tile)(int form, const float* x, int64_t stride, int64_t cols, int64_t first, int64_t last, int n,
+                     uint8_t* tile);
     void (*multiply)(int type, const uint8_t* panels, int64_t rows, int64_t cols, int64_t first, int64_t last,
                      const uint8_t* x, int64_t m, const float* bias, float* y, int64_t y_stride, uint8_t* opened);
     int64_t (*opened_bytes)(int type, int64_t cols);

@@ -13,6 +13,8 @@ namespace {
 constexpr int64_t kPart = 256;
 // More tokens of a sequence than drafts ever are.
 constexpr int64_t kManyTokens = 32;
+// Items that a thread takes at once, at most: while it does one it can fetch what the next one reads.
+constexpr int64_t kMostItems = 4;
 constexpr int kSequenceInts = 4;
 // Rows of scores are whole tiles of this many keys (plain.h).
 constexpr int64_t kScoreTile = 64;
@@ -123,7 +125,21 @@ float* findings(const Run& run, const Item& item) {
     return (float*)plan.partial->data + at;
 }
 
-void attend_item(const Run& run, const Shape& shape, const Item& item) {
+// The keys of part `p` of those that an item's tile sees.
+Context context_of(const Shape& shape, const Item& item, int64_t p) {
+    const Seen seen = seen_by(shape, item);
+    const int64_t from = (seen.first_part + p) * item.plan.part_keys, to = from + item.plan.part_keys;
+    return {item.span.blocks, int(item.kv_head), std::max(seen.begin, from), std::min(seen.end, to)};
+}
+
+// The first part of an item's share, of those that its tile sees.
+int64_t first_part(const Shape& shape, const Item& item) {
+    const Seen seen = seen_by(shape, item);
+    return (seen.last_part - seen.first_part) * item.share / item.plan.shares;
+}
+
+// next: what this thread does then, or null.
+void attend_item(const Run& run, const Shape& shape, const Item& item, const Item* next) {
     const int64_t group = shape.group(), n = item.num_queries, dim = shape.head_dim, most = item.plan.queries;
     const float* queries[kManyQueries];
     int32_t positions[kManyQueries];
@@ -136,11 +152,15 @@ void attend_item(const Run& run, const Shape& shape, const Item& item) {
     attention.blocks = item.span.blocks;
     const Seen seen = seen_by(shape, item);
     const int64_t parts = seen.last_part - seen.first_part, shares = item.plan.shares;
-    for (int64_t p = parts * item.share / shares; p < parts * (item.share + 1) / shares; p++) {
-        const int64_t from = (seen.first_part + p) * item.plan.part_keys, to = from + item.plan.part_keys;
+    for (int64_t p = first_part(shape, item), end = parts * (item.share + 1) / shares; p < end; p++) {
+        const Context now = context_of(shape, item, p);
+        Context then = {};
+        if (p + 1 < end) then = context_of(shape, item, p + 1);
+        else if (next) then = context_of(shape, *next, first_part(shape, *next));
+        attention.then = &then;
         float* found = findings(run, item) + p * item_floats(most, dim);
-        run.isa.attend(attention, int(item.kv_head), queries, positions, int(n), std::max(seen.begin, from),
-                       std::min(seen.end, to), found, found + most * dim, found + most * (dim + 1));
+        run.isa.attend(attention, int(item.kv_head), queries, positions, int(n), now.first, now.last, found,
+                       found + most * dim, found + most * (dim + 1));
     }
 }
 
@@ -213,10 +233,16 @@ void attend(Run& run, const mull_op& op) {
     run.team.wait();
     if (plan.plain) return attend_plainly(run, shape);
     const int64_t total = plan.first_item.back();
-    run.pieces(0).each(total, 1, [&](int64_t index, int64_t) {
-        const Item item = item_of(run, plan, index, shape.group());
-        attend_item(run, shape, item);
-        if (item.plan.shares == 1) finish(run, shape, item);
+    const int64_t some = std::clamp<int64_t>(total / (8 * run.team.count), 1, kMostItems);
+    run.pieces(0).each(total, some, [&](int64_t index, int64_t end) {
+        Item item = item_of(run, plan, index, shape.group());
+        for (; index < end; index++) {
+            const bool last = index + 1 == end;
+            const Item next = last ? item : item_of(run, plan, index + 1, shape.group());
+            attend_item(run, shape, item, last ? nullptr : &next);
+            if (item.plan.shares == 1) finish(run, shape, item);
+            item = next;
+        }
     });
     if (!plan.divided) return;
     run.team.wait();

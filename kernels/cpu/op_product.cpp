@@ -63,8 +63,38 @@ int64_t tile_start(const Isa& isa, int64_t m, int64_t index) {
 
 void convert_tile(const Isa& isa, int form, const Rows& x, int64_t cols, int64_t m, int64_t index, uint8_t* out) {
     const int64_t t = tile_start(isa, m, index);
-    isa.put_tile(form, x.row(t), x.stride, cols, isa.tile_rows(m - t), out + t * isa.form_row_bytes(form, cols));
+    isa.put_tile(form, x.row(t), x.stride, cols, 0, cols, isa.tile_rows(m - t), out + t * isa.form_row_bytes(form, cols));
 }
+
+namespace {
+
+// Rows from which on threads share a tile's layout, if there are few tiles; and the columns of a share.
+constexpr int64_t kSharedRows = 4, kSharedCols = 256;
+
+// Do `before` to the rows of a product's input, then lay it out.
+void lay_out(Run& run, int form, const Rows& x, int64_t cols, const RowOps& before, uint8_t* out) {
+    const Isa& isa = run.isa;
+    const int64_t m = run.rows, tiles = num_tiles(isa, m), shares = (cols + kSharedCols - 1) / kSharedCols;
+    if (m < kSharedRows || tiles >= 2 * run.team.count) {
+        run.pieces(0).each(tiles, 1, [&](int64_t i, int64_t) {
+            const int64_t t = tile_start(isa, m, i);
+            if (before.count) compute_rows(run, before, t, t + isa.tile_rows(m - t));
+            convert_tile(isa, form, x, cols, m, i, out);
+        });
+        return;
+    }
+    if (before.count) {
+        run.pieces(2).each(m, 1, [&](int64_t first, int64_t last) { compute_rows(run, before, first, last); });
+        run.team.wait();
+    }
+    run.pieces(0).each(tiles * shares, 1, [&](int64_t i, int64_t) {
+        const int64_t t = tile_start(isa, m, i / shares), first = i % shares * kSharedCols;
+        isa.put_tile(form, x.row(t), x.stride, cols, first, std::min(first + kSharedCols, cols), isa.tile_rows(m - t),
+                     out + t * isa.form_row_bytes(form, cols));
+    });
+}
+
+}  // namespace
 
 void product(Run& run, const mull_op& op, const RowOps& before) {
     const Isa& isa = run.isa;
@@ -72,18 +102,17 @@ void product(Run& run, const mull_op& op, const RowOps& before) {
     const int64_t cols = op.a[2], count = op.a[3], m = run.rows;
     const int form = isa.form_of(int(op.a[5]));
     uint8_t* converted = run.program.converted->data;
-    run.pieces(0).each(num_tiles(isa, m), 1, [&](int64_t i, int64_t) {
-        const int64_t t = tile_start(isa, m, i);
-        if (before.count) compute_rows(run, before, t, t + isa.tile_rows(m - t));
-        convert_tile(isa, form, x, cols, m, i, converted);
-    });
+    lay_out(run, form, x, cols, before, converted);
     run.team.wait();
     int64_t ends[kMostMatrices], total = 0;
     for (int64_t i = 0; i < count; i++) ends[i] = total += num_panels(isa, matrix_of(op, i));
-    int64_t grain = std::max<int64_t>(1, total / (8 * run.team.count));
+    // A piece begins with weights that nothing has fetched: where that is waited for, pieces are larger.
+    const bool few = m >= kSharedRows && m < kManyRows, one = few && num_tiles(isa, m) == 1;
+    int64_t grain = std::max<int64_t>(1, total / ((few ? 4 : 8) * run.team.count));
     for (int64_t i = 0; i < count; i++) {
         const Matrix w = matrix_of(op, i);
-        grain = std::min(grain, panels_at_once(isa, w, m >= kManyRows && isa.opened_bytes(w.type, cols)));
+        const int64_t most = panels_at_once(isa, w, m >= kManyRows && isa.opened_bytes(w.type, cols));
+        grain = std::min(grain, one ? 2 * most : most);
     }
     run.pieces(1).each(total, grain, [&](int64_t first, int64_t last) {
         for (int64_t i = 0, begin = 0; i < count; begin = ends[i++]) {

@@ -12,6 +12,17 @@ MULL_INLINE void each(F&& f) {
     each<N>(f, std::make_integer_sequence<int, N>{});
 }
 
+// Weights that will be wanted are fetched to the second level of caches, evenly. Beside a tile of several rows they leave
+// the first level again and again, and then the processor's own fetching no longer follows them; what is fetched all at
+// once, or to the first level, stands in the way of what is wanted now. One row waits for memory only.
+constexpr int kAhead = 8 << 10;
+template <int N>
+constexpr int fetched(int bytes) { return N >= 4 ? bytes : 0; }
+template <int Bytes>
+MULL_INLINE void fetch_ahead(const uint8_t* now) {
+    for (int i = 0; i < Bytes; i += 64) __builtin_prefetch(now + kAhead + i, 0, 2);
+}
+
 template <class T>
 MULL_INLINE F32s scale_of(const uint8_t* head) {
     if constexpr (T::exponent) {
@@ -137,10 +148,13 @@ MULL_INLINE void thirty_two(const uint8_t* codes, const float* scale, const Byte
     }
 }
 
-template <class T, int N>
+// Fetched: how much of what lies ahead is fetched meanwhile.
+template <class T, int N, int Fetched>
 MULL_INLINE void two_hundred_fifty_six(const Block<T>& block, const uint8_t* codes, const Bytes8& x, int64_t s, F32s (&sum)[N]) {
-    for (int b = 0; b < 8; b++)
+    for (int b = 0; b < 8; b++) {
+        fetch_ahead<Fetched / 8>(codes + b * (Fetched / 8));
         thirty_two<T, N>(codes + b * T::Plane::bytes, block.scale + b * (32 / T::group) * R, x, 8 * s + b, sum);
+    }
     if constexpr (T::mins) {
         constexpr int pairs = T::groups / 2;
         const int16_t* sums = (T::group == 32 ? x.sums32 : x.sums16) + s * pairs * N * 2;
@@ -163,6 +177,7 @@ MULL_INLINE void block_of_32(const uint8_t* w, const Bytes8& x, int64_t b, F32s 
         const F32s m = load_halves(w + 2 * R);
         each<N>([&](auto t) MULL_INLINE_LAMBDA { sum[t] = fma(m, floats(scales[t] * -float(x.minus32[b * N + t])), sum[t]); });
     }
+    fetch_ahead<fetched<N>(T::bytes)>(w);
     I32s whole[N];
     begin<T, N, 0>(x.minus32 + b * N, whole);
     short_or_long_steps<T, N, 0, 8>(w + T::head, x.q + 32 * b * N, whole);
@@ -183,7 +198,7 @@ void panel_product(const uint8_t* w, int64_t cols, const uint8_t* tile, float* o
             each<N>([&](auto t) MULL_INLINE_LAMBDA { sum[t] = floats(0); });
             Block<T> block;
             block.read(w);
-            two_hundred_fifty_six<T, N>(block, w + T::head + T::scales, x, b, sum);
+            two_hundred_fifty_six<T, N, fetched<N>(T::bytes)>(block, w + T::head + T::scales, x, b, sum);
             each<N>([&](auto t) MULL_INLINE_LAMBDA { total[t] = fma(sum[t], floats(x.scale[b * N + t]), total[t]); });
         }
     }
@@ -228,7 +243,7 @@ void opened_product(const uint8_t* w, int64_t cols, const uint8_t* tile, float* 
     for (int64_t b = 0; b < cols / 256; b++, block++) {
         F32s sum[N];
         each<N>([&](auto t) MULL_INLINE_LAMBDA { sum[t] = floats(0); });
-        two_hundred_fifty_six<Opened<T>, N>(block->head, block->codes, x, b, sum);
+        two_hundred_fifty_six<Opened<T>, N, 0>(block->head, block->codes, x, b, sum);
         each<N>([&](auto t) MULL_INLINE_LAMBDA { total[t] = fma(sum[t], floats(x.scale[b * N + t]), total[t]); });
     }
     each<N>([&](auto t) MULL_INLINE_LAMBDA { store(out + t * stride, total[t]); });
@@ -247,7 +262,8 @@ void panel_product_floats(const uint8_t* w, int64_t cols, const uint8_t* tile, f
     const float* x = (const float*)tile;
     F32s total[sums][N];
     for (int k = 0; k < sums; k++) each<N>([&](auto t) MULL_INLINE_LAMBDA { total[k][t] = floats(0); });
-    for (int64_t i = 0; i < cols; i += 2 * sums)
+    for (int64_t i = 0; i < cols; i += 2 * sums) {
+        fetch_ahead<fetched<N>((Id == F32 ? 8 : 4) * R * sums)>(w);
         each<sums>([&](auto k) MULL_INLINE_LAMBDA {
             F32s a, b;
             if constexpr (Id == F32) {
@@ -264,6 +280,7 @@ void panel_product_floats(const uint8_t* w, int64_t cols, const uint8_t* tile, f
             });
             x += 2 * N;
         });
+    }
     add_up<sums, N>(total);
     each<N>([&](auto t) MULL_INLINE_LAMBDA { store(out + t * stride, total[0][t]); });
 }
@@ -275,13 +292,15 @@ void panel_product_pairs(const uint8_t* w, int64_t cols, const uint8_t* tile, fl
     constexpr int sums = 2;
     F32s total[sums][N];
     for (int k = 0; k < sums; k++) each<N>([&](auto t) MULL_INLINE_LAMBDA { total[k][t] = floats(0); });
-    for (int64_t i = 0; i < cols; i += 2 * sums)
+    for (int64_t i = 0; i < cols; i += 2 * sums) {
+        fetch_ahead<fetched<N>(4 * R * sums)>(w);
         each<sums>([&](auto k) MULL_INLINE_LAMBDA {
             I32s pairs = (I32s)load_codes(w);
             if constexpr (Id == F16) pairs = pairs_to_bf16(pairs);
             each<N>([&](auto t) MULL_INLINE_LAMBDA { total[k][t] = dot_bf16(total[k][t], pairs, tile + 4 * t); });
             w += 4 * R, tile += 4 * N;
         });
+    }
     add_up<sums, N>(total);
     each<N>([&](auto t) MULL_INLINE_LAMBDA { store(out + t * stride, total[0][t]); });
 }

@@ -229,7 +229,7 @@ std::vector<float> run(const Isa& isa, const Matrix& w, int64_t rows, const Acti
     std::vector<uint8_t> tiles(size_t(m * tile_bytes));
     for (int64_t t = 0, n; t < m; t += n) {
         n = isa.tile_rows(m - t);
-        isa.put_tile(form, &a.x[size_t(t * w.cols)], w.cols, w.cols, int(n), &tiles[size_t(t * tile_bytes)]);
+        isa.put_tile(form, &a.x[size_t(t * w.cols)], w.cols, w.cols, 0, w.cols, int(n), &tiles[size_t(t * tile_bytes)]);
     }
     std::vector<float> bias(size_t(rows), 0.5f), y(size_t(m * stride), kUntouched);
     const int64_t middle = panels / 2;
