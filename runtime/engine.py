@@ -70,7 +70,10 @@ class Engine:
         thinking = None if plan is None else Automaton(plan, self._token_bytes, request.eos_ids)
         processors = processors_for(request)
         if request.grammar is not None:
-            processors.append(processor_for(request.grammar, request.eos_ids, thinking))
+            room = self.scheduler.max_context - len(request.prompt)
+            if request.sampling.max_tokens is not None:
+                room = min(room, request.sampling.max_tokens)
+            processors.append(processor_for(request.grammar, request.eos_ids, thinking, room))
         return Sequence(request, text, processors, thinking)
 
     def submit(self, request: Request) -> Sequence:

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from .constraint import Constraint
+from .landing import Landing
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -24,7 +25,7 @@ class CompiledGrammar:
     spaces: the tokens that are nothing but white space; opening: the tag that begins a thought, in tokens.
 
     triggers: texts after which the grammar holds, instead of from the answer's beginning; where it is followed to its
-    end, the answer is free again, or with `once` it ends.
+    end, the answer is free again, or with `once` it ends; landing: what brings a JSON answer to its end in time.
     """
 
     constraint: Constraint
@@ -36,6 +37,7 @@ class CompiledGrammar:
     _tokens: Sequence[bytes]
     triggers: tuple[bytes, ...] = ()
     once: bool = False
+    landing: Landing | None = None
 
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes of a token."""
@@ -70,6 +72,7 @@ class GrammarEngine:
         self._lock = Lock()
         self._vocabulary: tuple[LLTokenizer, frozenset[int], tuple[int, ...], Sequence[bytes]] | None = None
         self._compiled: dict[Constraint, CompiledGrammar] = {}
+        self._landing: Landing | None = None
 
     def compile(self, constraint: Constraint) -> CompiledGrammar:
         """Return the constraint ready to be followed.
@@ -95,7 +98,10 @@ class GrammarEngine:
         start = new_matcher(library, grammar, constraint)
         refuse_empty(start, library.eos_token, constraint)
         size = self._tokenizer.vocab_size
-        return CompiledGrammar(constraint, size, spaces, opening, start, library, tokens)
+        landing = None
+        if constraint.kind in ("json", "schema"):
+            landing = self._landing = self._landing or Landing(tokens, spaces)
+        return CompiledGrammar(constraint, size, spaces, opening, start, library, tokens, landing=landing)
 
     def _load(self) -> tuple[LLTokenizer, frozenset[int], tuple[int, ...], Sequence[bytes]]:
         from .library import Vocabulary, load_vocabulary

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .landing import StringState, landing_length
+
 if TYPE_CHECKING:
     from ..thinking.automaton import Automaton
     from .engine import CompiledGrammar
@@ -32,7 +34,8 @@ class GrammarProcessor:
     """Bans every token that would leave the grammar, while `active` says that the next token is no thought.
 
     opening: the tag that begins a thought, in tokens, allowed at the very beginning; eos_ids: what ends the answer.
-    failure: why the grammar could not be followed to its end (it grew too complex); only the end is allowed then.
+    failure: why the grammar could not be followed to its end (it grew too complex); only the end is allowed then;
+    room: the most tokens that may come, thoughts included: where few are left, a JSON answer is brought to its end.
     """
 
     def __init__(
@@ -41,8 +44,12 @@ class GrammarProcessor:
         active: Callable[[], bool],
         opening: Sequence[int] = (),
         eos_ids: Iterable[int] = (),
+        room: int | None = None,
     ) -> None:
         self.failure: str | None = None
+        self._landing = compiled.landing if room is not None else None
+        self._landing_turn, self._string = -1, StringState()
+        self._until_landing = 0 if room is None else room - landing_length(room)
         self._compiled = compiled
         self._matcher = compiled.matcher()
         self._active = active
@@ -94,6 +101,7 @@ class GrammarProcessor:
     def accept(self, token: int) -> None:
         """Note a token; one that was not drawn under the mask is not the grammar's."""
         is_ours, self._is_ours = self._is_ours, False
+        self._until_landing -= 1
         if not is_ours:
             self._leave()
         elif token not in self._eos:
@@ -109,6 +117,8 @@ class GrammarProcessor:
             self._leave()
         elif taken:
             self._has_begun = True
+            if self._landing is not None:
+                self._string.feed(self._compiled.token_bytes(token))
         elif self._matcher.is_error():
             self._fail()
         elif not in_tag and not self._has_begun:
@@ -118,6 +128,7 @@ class GrammarProcessor:
         """Note that something came which is not the grammar's; what came before it opened a thought."""
         if self._has_begun and not self._has_thought:
             self._matcher, self._has_begun = self._compiled.matcher(), False
+            self._string = StringState()
         self._has_thought, self._is_tag = True, False
         self._num_tag = len(self._opening)
 
@@ -138,7 +149,12 @@ class GrammarProcessor:
         if self.failure is not None:
             return words.copy_(self._eos_words)
         if self._matcher.is_accepting() and not self._is_tag:
+            if self._landing is not None and self._until_landing <= 0:
+                return words.copy_(self._eos_words)
             words |= self._eos_words
+        if self._landing is not None and self._until_landing <= 0 and not self._is_tag:
+            self._landing_turn = self._landing_turn + 1 if self._string.is_open else -1
+            return self._landing.choose(words, in_string=self._string.is_open, turn=self._landing_turn)
         if (token := self._next_of_tag()) is not None:
             words |= self._bits([token])
         if self._has_thought and not self._has_begun and self._num_spaces < _MAX_SPACES:
@@ -231,16 +247,16 @@ class TriggeredProcessor:
 
 
 def processor_for(
-    grammar: CompiledGrammar, eos_ids: frozenset[int], thinking: Automaton | None
+    grammar: CompiledGrammar, eos_ids: frozenset[int], thinking: Automaton | None, room: int | None = None
 ) -> GrammarProcessor | TriggeredProcessor:
-    """Return what keeps a sequence's answer, and not its thoughts, within the grammar."""
+    """Return what keeps a sequence's answer, and not its thoughts, within the grammar; room: its most tokens."""
     if grammar.triggers:
         return TriggeredProcessor(grammar, lambda: thinking is None or not thinking.thinking, eos_ids)
     if thinking is None:
-        return GrammarProcessor(grammar, lambda: True, eos_ids=eos_ids)
+        return GrammarProcessor(grammar, lambda: True, eos_ids=eos_ids, room=room)
     may_think = thinking.plan.budget > 0 and not thinking.plan.opened
     opening = grammar.opening if may_think else ()
-    return GrammarProcessor(grammar, lambda: not thinking.thinking, opening, eos_ids)
+    return GrammarProcessor(grammar, lambda: not thinking.thinking, opening, eos_ids, room)
 
 
 def _table() -> Tensor:
