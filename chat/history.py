@@ -294,7 +294,9 @@ class History:
             ).fetchall()
             for row in rows:
                 count = self._db.execute(_PATH + "SELECT count(*) FROM path", (row[7],)).fetchone()[0]
-                yield Conversation(row[0], row[1], row[2], row[3], _load(row[4]), row[5], row[6], count, row[7])
+                yield Conversation(
+                    row[0], row[1], row[2], row[3], _load(row[4]), row[5], row[6], count, row[7]
+                )
 
     def _saved(self, row: tuple[int, str, str, str | None, str, str | None, str, float]) -> Saved:
         number, role, content, thinking, state, model, details, created = row

@@ -116,6 +116,8 @@ def test_what_makes_no_sense_is_told(llm, arguments: tuple[str, ...], says: str)
 def test_a_kept_conversation_needs_a_terminal(llm, kept: Path) -> None:
     assert "goes on in a terminal only" in llm("chat", "--continue")[2]
     assert "there is no conversation 9" in llm("chat", "--resume", "9")[2]
+    assert "there is no conversation 9" in llm("chat", "--resume", "9" * 30)[2]
+    assert "exclude each other" in llm("chat", "--resume", "1", "--continue")[2]
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_one_that_is_removed_during_an_answer_leaves_nothing_of_it(tmp_path: Pat
 
 
 def test_what_it_goes_on_with_is_noted(tmp_path: Path, talk) -> None:
-    talk([Text("a")]).typed("/set parameter logit_bias {\"5\": -100}", "one")
+    talk([Text("a")]).typed('/set parameter logit_bias {"5": -100}', "one")
     again = Talk(FakeModel([Text("b")], name="other"), tmp_path)
     found = again.log.find(1)
     assert found is not None

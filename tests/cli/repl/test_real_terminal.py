@@ -287,7 +287,9 @@ def test_twenty_kills_at_any_moment(run: Run, tmp_path: Path) -> None:
         at.type("/set parameter ignore_eos true")
         at.wait("ignore_eos is now true")
         at.type("What is 20 + 22?")
-        at.wait(lambda at=at: any("Ctrl-T answers now" in line or "Ctrl-C stops" in line for line in at.lines))
+        at.wait(
+            lambda at=at: any("Ctrl-T answers now" in line or "Ctrl-C stops" in line for line in at.lines)
+        )
         # An endless answer grows by a frame of some hundred bytes at a time.
         enough = len(at.raw) + random_.randrange(4000)
         at.wait(lambda at=at, enough=enough: len(at.raw) > enough)

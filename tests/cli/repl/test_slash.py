@@ -168,23 +168,6 @@ def test_load_begins_anew_with_another_model(talk) -> None:
     assert [talk.model for talk in chat.kept.list()] == ["other", "fake"]
 
 
-def test_ctrl_c_while_a_model_is_loaded_leaves_the_old_one(talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    chat: Talk = talk()
-    open_model, opened = Talk.__call__, []
-
-    def interrupted(self: Talk, name: str, num_ctx: int | None) -> object:
-        opened.append(name)
-        if name == "slow":
-            raise KeyboardInterrupt
-        return open_model(self, name, num_ctx)
-
-    monkeypatch.setattr(Talk, "__call__", interrupted)
-    chat.typed("/load slow", "hi")
-    assert opened == ["slow", "fake"]
-    assert not chat.chat.model.is_closed
-    assert [m.content for m in chat.chat.model.requests[0].messages] == ["hi"]
-
-
 def test_save_makes_a_model_of_the_conversation(talk, tmp_path: Path) -> None:
     from mull.registry.store import Store
 
@@ -233,24 +216,6 @@ def test_clear_begins_anew_and_keeps_the_old(talk) -> None:
     assert asked(chat) == [["one"], ["two"], ["one", "answer", "three"]]
     assert [t.num_messages for t in chat.kept.list()] == [4, 2]
     assert "two · fake" in screen
-
-
-def test_resume_brings_back_what_was_set(talk) -> None:
-    chat: Talk = talk()
-    chat.typed("/system Be.", "/set parameter top_k 3", "one", "/clear", '/system ""', "two", "/resume 1", "three")
-    request = chat.model.requests[2]
-    assert request.messages[0] == Message("system", "Be.")
-    assert request.options == {"top_k": 3}
-
-
-def test_nothing_that_was_kept_commands_the_terminal(talk) -> None:
-    chat: Talk = talk([Reasoning("h\x1b[2Jm"), Text("a\x1b]0;title\x07b")])
-    for line in ("one \x1b[31m", "/tokens", "/clear", "/resume 1", "/compare other"):
-        chat.repl.take(line)
-    chat.repl.show_thought()
-    for sequence in ("\x1b[2J", "\x1b]0;", "\x1b[31m"):
-        assert sequence not in chat.out.getvalue()
-    assert chat.text.count("ab") >= 3
 
 
 def test_regen_asks_again_with_another_seed(talk) -> None:
@@ -398,12 +363,6 @@ def test_compare_on_a_narrow_terminal(talk) -> None:
     chat: Talk = talk([Text("mine")], size=(20, 100))
     screen = chat.typed("which?", "/compare other")
     assert "fake\nmine\n\nother\nanswer" in screen
-
-
-def test_a_nearly_full_context_is_told(talk) -> None:
-    chat: Talk = talk([Text("a")])
-    chat.model.context_length = 26
-    assert "the context is 92% full, 2 tokens are left" in chat.typed("one")
 
 
 @pytest.mark.parametrize(

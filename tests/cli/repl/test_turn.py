@@ -65,7 +65,8 @@ def test_ctrl_c_stops_an_answer_and_keeps_it(talk) -> None:
 
 def test_a_ctrl_c_too_many_does_not_take_the_answer_away(talk) -> None:
     released = threading.Event()
-    stopped = [Text("par"), _written, press_ctrl_c, press_ctrl_c, press_ctrl_c, lambda model: released.wait(PATIENCE)]
+    ctrl_c = [press_ctrl_c, until_stopped, press_ctrl_c]
+    stopped = [Text("par"), _written, *ctrl_c, lambda model: released.wait(PATIENCE)]
     chat: Talk = talk(stopped, [Text("ok")])
     screen = chat.typed("one")
     released.set()
@@ -81,6 +82,29 @@ def test_what_came_is_kept_when_the_program_is_told_to_end(talk) -> None:
     chat.log.close()
     with History(chat.folder / "chat" / "kept.db") as history:
         assert [(s.message.content, s.open) for s in history.messages(1)] == [("one", False), ("par", True)]
+
+
+def test_ctrl_c_while_a_model_is_loaded_leaves_the_old_one(talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat: Talk = talk()
+    open_model, opened = Talk.__call__, []
+
+    def interrupted(self: Talk, name: str, num_ctx: int | None) -> object:
+        opened.append(name)
+        if name == "slow":
+            raise KeyboardInterrupt
+        return open_model(self, name, num_ctx)
+
+    monkeypatch.setattr(Talk, "__call__", interrupted)
+    chat.typed("/load slow", "hi")
+    assert opened == ["slow", "fake"]
+    assert not chat.chat.model.is_closed
+    assert [m.content for m in chat.chat.model.requests[0].messages] == ["hi"]
+
+
+def test_a_nearly_full_context_is_told(talk) -> None:
+    chat: Talk = talk([Text("a")])
+    chat.model.context_length = 26
+    assert "the context is 92% full, 2 tokens are left" in chat.typed("one")
 
 
 def test_a_model_that_does_not_stop_is_cut_off(talk) -> None:
