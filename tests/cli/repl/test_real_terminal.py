@@ -76,8 +76,9 @@ def test_a_session(run: Run, tmp_path: Path) -> None:
     at.wait("taken back: What is 5 + 6?")
     at.type("What is 7 + 8?")
     at.wait(lambda: any("Ctrl-T answers now" in line for line in at.lines))
+    before = at.text.count("thought for ")
     at.send("\x03")  # the first Ctrl-C: answer now
-    at.wait(lambda: at.text.count("thought for ") == 3)
+    at.wait(lambda: at.text.count("thought for ") > before)
     at.send("\x03")
     at.wait(at.is_ready)
     at.type("/undo")
@@ -281,7 +282,8 @@ def test_twenty_kills_at_any_moment(run: Run, tmp_path: Path) -> None:
 
     random_ = random.Random(7)
     for attempt in range(20):
-        at = run("chat", *(["--continue"] if attempt else ["pocket"]), "--temperature", "1")
+        # Slowly: an answer must not be over before it was seen to begin.
+        at = run("chat", *(["--continue"] if attempt else ["pocket"]), "--temperature", "1", MULL_CPU="none")
         at.wait(lambda at=at: ">>> " in at.lines[at.screen.cursor.y])
         at.send("\x15")  # a question that the last kill left without an answer
         at.type("/set parameter ignore_eos true")
