@@ -9,7 +9,7 @@ from ...chat.extensions import extensions
 from ...chat.message import Message
 from ...chat.options import OPTIONS
 from ...chat.request import ChatRequest
-from ...chat.stream import Done, Event, Progress, Reasoning, Text, Usage
+from ...chat.stream import Done, Event, Reasoning, Text, Usage
 from ...errors import InvalidRequest, MullError
 from ...runtime.grammar.constraint import Constraint, parse_format, parse_grammar
 from ...runtime.sampling.logprobs import TokenLogprob
@@ -159,11 +159,6 @@ def timings(usage: Usage) -> dict[str, object]:
     if usage.drafted_tokens:
         found |= {"draft_n": usage.drafted_tokens, "draft_n_accepted": usage.accepted_tokens}
     return found
-
-
-def progress(event: Progress) -> dict[str, object]:
-    """Return how far a prompt is computed."""
-    return {"total": event.total, "processed": event.done}
 
 
 def _stop_type(done: Done) -> str:
