@@ -43,7 +43,6 @@ class MessageParser(ReplyParser):
         self._calls = (
             None if tools is None else Calls(tools, lambda event: self._events.append(event), make_id)
         )
-        self._reading: Reading | None = None
         self._open = family.open_tag or ""
         self._close = family.close_tag or ""
         self._begins = family.header_begins
@@ -54,10 +53,7 @@ class MessageParser(ReplyParser):
 
     def flush(self) -> list[Event]:
         """End the reply; return what was held back. An unclosed thought stays a thought."""
-        while self._reading is not None:
-            self._read(self._reading, is_last=True)
-            while self._held and self._state():
-                pass
+        self._end_calls()
         if self._state == self._thought:
             self._emit(Reasoning, self._held)
         elif self._state == self._answer or (self._state == self._start and not self._is_header()):
@@ -114,22 +110,12 @@ class MessageParser(ReplyParser):
         self._reading = Reading(self._family.tools, opened, self._calls, header)
         self._state = self._call
 
-    def _call(self) -> bool:
-        """Read on in a call; return whether there is more to do."""
-        assert self._reading is not None
-        return self._read(self._reading, is_last=False)
-
-    def _read(self, reading: Reading, *, is_last: bool) -> bool:
-        held, self._held = self._held, ""
-        reading.add(held, is_last=is_last)
-        if not reading.is_over:
-            return False
-        self._held, self._state, self._reading = reading.rest, self._start, None
+    def _end_call(self, reading: Reading) -> None:
+        self._state = self._start
         if reading.error is not None:
             self.tool_errors.append(reading.error)
             self._state, self._skip_space = self._answer, False
             self._emit(Text, reading.raw)
-        return bool(self._held)
 
     def _is_answer(self, header: str) -> bool:
         return _RECIPIENT not in header and any(mark in header for mark in self._family.answer_marks)

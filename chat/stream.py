@@ -40,6 +40,7 @@ class ReplyParser(ABC):
         self._held = ""
         self._events: list[Event] = []
         self.tool_errors: list[str] = []
+        self._reading: Reading | None = None  # the call that is under way
 
     @property
     def thinking(self) -> bool:
@@ -49,8 +50,7 @@ class ReplyParser(ABC):
     def feed(self, piece: str) -> list[Event]:
         """Take the next piece of the reply; return what is certain by now."""
         self._held += piece
-        while self._held and self._state():
-            pass
+        self._go_on()
         return self._take()
 
     @abstractmethod
@@ -60,6 +60,34 @@ class ReplyParser(ABC):
     @abstractmethod
     def _thought(self) -> bool:
         """Take what is certain of a thought; return whether there is more to do."""
+
+    @abstractmethod
+    def _end_call(self, reading: Reading) -> None:
+        """Settle a call that is over, and say what the reply is in now."""
+
+    def _go_on(self) -> None:
+        while self._held and self._state():
+            pass
+
+    def _call(self) -> bool:
+        """Read on in a call; return whether there is more to do."""
+        assert self._reading is not None
+        return self._read(self._reading, is_last=False)
+
+    def _read(self, reading: Reading, *, is_last: bool) -> bool:
+        held, self._held = self._held, ""
+        reading.add(held, is_last=is_last)
+        if not reading.is_over:
+            return False
+        self._held, self._reading = reading.rest, None
+        self._end_call(reading)
+        return bool(self._held)
+
+    def _end_calls(self) -> None:
+        """End a call that the reply's end has cut, and whatever it was held up by."""
+        while self._reading is not None:
+            self._read(self._reading, is_last=True)
+            self._go_on()
 
     def _take(self) -> list[Event]:
         events, self._events = self._events, []
@@ -101,7 +129,6 @@ class StreamParser(ReplyParser):
         )
         self._tool_opens = () if tools is None else self._syntax.opens
         self._ends = (self._close, *(self._tool_opens[:1] if family.tool_ends_thought else ()))
-        self._reading: Reading | None = None
         self._hidden = family.hidden
         self._interleaved = family.interleaved
         self._fresh = True  # nothing of the answer has come yet
@@ -114,10 +141,7 @@ class StreamParser(ReplyParser):
 
     def flush(self) -> list[Event]:
         """End the reply; return what was held back. An unclosed thought stays a thought."""
-        while self._reading is not None:
-            self._read(self._reading, is_last=True)
-            while self._held and self._state():
-                pass
+        self._end_calls()
         if self._state == self._thought:
             self._emit(Reasoning, self._held)
         else:
@@ -198,17 +222,8 @@ class StreamParser(ReplyParser):
         self._reading = Reading(self._syntax, opened, self._calls, before)
         self._state = self._call
 
-    def _call(self) -> bool:
-        """Read on in a call; return whether there is more to do."""
-        assert self._reading is not None
-        return self._read(self._reading, is_last=False)
-
-    def _read(self, reading: Reading, *, is_last: bool) -> bool:
-        held, self._held = self._held, ""
-        reading.add(held, is_last=is_last)
-        if not reading.is_over:
-            return False
-        self._held, self._state, self._reading = reading.rest, self._answer, None
+    def _end_call(self, reading: Reading) -> None:
+        self._state = self._answer
         if reading.error is None:
             self._fresh, self._skip_space = False, reading.has_calls or self._skip_space
         else:
@@ -216,7 +231,6 @@ class StreamParser(ReplyParser):
                 self.tool_errors.append(reading.error)
             self._skip_space = False
             self._emit(Text, reading.raw)
-        return bool(self._held)
 
     def _emit(self, kind: type[Text] | type[Reasoning], text: str) -> None:
         if not text:
