@@ -35,6 +35,7 @@ class Ranges:
         self._connections = connections
         self._queue: deque[int] = deque()
         self._location: str | None = None
+        self._has_given = False
         self._ending = threading.Event()
         self._lock = threading.Lock()
         self._working = 0
@@ -169,7 +170,15 @@ class Ranges:
                 raise
             except (RemoteError, ModelNotFound):
                 self._location = None
-        response = stack.enter_context(self._web.open("GET", self._blob.url, self._blob.site, headers))
+        try:
+            response = stack.enter_context(self._web.open("GET", self._blob.url, self._blob.site, headers))
+        except Cancelled:
+            raise
+        except (RemoteError, ModelNotFound) as error:
+            if self._has_given:
+                raise TryAgain(error) from error  # it was allowed a moment ago
+            raise
+        self._has_given = True
         if str(response.url) != self._blob.url:
             self._location = str(response.url)
         return response

@@ -50,8 +50,9 @@ def statuses(events: list, kind: str = "step") -> list[str]:
         [Fault(status=503), Fault(status=429, headers={"Retry-After": "0.01"}), Fault(status=500)],
         [Fault(stall=5000), Fault(stall=0)],
         [Fault(status=403)],
+        [Fault(status=403), Fault(status=403)],
     ],
-    ids=["cut", "busy", "stall", "expired"],
+    ids=["cut", "busy", "stall", "expired", "expired-again"],
 )
 @pytest.mark.parametrize("connections", [1, 4])
 def test_what_passes_is_survived(
