@@ -28,8 +28,6 @@ from .weights import Weights
 
 # Tokens that a step of a native program may have.
 MAX_STEP = 512
-# Rows of the embedding that steps may leave in memory; with each the system brings in its neighbours.
-MANY_ROWS = 64
 
 
 class CausalLM:
@@ -98,7 +96,6 @@ class CausalLM:
         weights.check_all_used(self.harmless)
         packer = weights.source.packer
         self.program = None if packer is None else self._record(packer.isa)
-        self._rows_read = 0
 
     def _layer(self, weights: Weights, index: int) -> PreNormLayer:
         config = self.config
@@ -131,10 +128,6 @@ class CausalLM:
         rows = counts[-1]
         out = torch.empty(rows, self.config.vocab_size) if out is None or len(out) < rows else out[:rows]
         self.program.run(numbers, counts, cache.table, out, attention=way)
-        self._rows_read += counts[0]
-        if self._rows_read > MANY_ROWS:
-            self._rows_read = 0
-            self._embedding.forget()
         return out
 
     def _steady(self, spans: Sequence[Span], cache: KVCache) -> Tensor:
@@ -149,7 +142,9 @@ class CausalLM:
         x, normed = tape.buffer("x", config.hidden_size), tape.buffer("branch", config.hidden_size)
         table = self._embedding.table
         try:
-            tape.embed(x, table.parts[0], table.dtype.name, config.embedding_multiplier)
+            tape.embed(
+                x, table.parts[0], table.dtype.name, config.embedding_multiplier, self._embedding.is_mapped
+            )
             # Of the last layer's tokens most are only attended to.
             tape.narrow(x, config.num_layers - 1)
             for layer in self.layers:

@@ -112,4 +112,7 @@ def load_model(
         progress=progress,
     )
     with torch.inference_mode():
-        return model(config, Weights(source), context_length)
+        loaded = model(config, Weights(source), context_length)
+        if source.packer is not None:
+            source.packer.finish()
+        return loaded

@@ -116,7 +116,8 @@ class Weights:
 
     def embedding(self, name: str, rows: int, columns: int) -> Embedding:
         """Load the table `name`.weight [rows, columns], of which rows are read as they are asked for."""
-        return Embedding(self.stored(f"{name}.weight", (rows, columns)), self.source.checkpoint.forget)
+        table = self.stored(f"{name}.weight", (rows, columns))
+        return Embedding(table, is_mapped=self.source.checkpoint.holds(table.parts[0]))
 
     def check_all_used(self, ignored: Iterable[str] = ()) -> None:
         """Raise UnexpectedTensor for tensors that nothing asked for, unless their names hold one of `ignored`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,20 +13,23 @@ from . import bnb
 from .formats.bnb import NATIVE, native_blocks
 from .qtensor import QTensor
 
-# Weights packed before their pages are let go, divided by the rows of a panel.
-_PACKED_AT_ONCE = 1 << 20
+# Bytes that are packed together: threads meet once for all of them, and hardly wait for Python's other threads.
+_TOGETHER = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
 class Packer:
-    """Packs matrices for one instruction set, into memory that they share.
+    """Packs matrices for one instruction set, into memory that they share; what was asked for is done by `finish`.
 
     forget: called with what has been packed, so that its pages of the file need not stay.
     """
 
-    isa: native.Isa
-    memory: native.Memory
-    forget: Callable[[Tensor], None]
+    def __init__(self, isa: native.Isa, memory: native.Memory, forget: Callable[[Tensor], None]) -> None:
+        self.isa = isa
+        self._memory = memory
+        self._forget = forget
+        # Rows as they lie in the file, as they are packed, and where.
+        self._waiting: list[tuple[Tensor, Tensor, tuple[int, ...]]] = []
+        self._nbytes = 0
 
     def pack(self, weight: QTensor) -> native.Packed | None:
         """Return a matrix as native kernels read it, types without kernels in bfloat16; None if its columns are odd.
@@ -43,14 +45,26 @@ class Packer:
             name, own, stored = "bf16", True, weight.dequantize(torch.bfloat16).contiguous()
         else:
             stored = weight.parts[0].contiguous()
-        packed = native.Packed(self.isa, name, (rows, cols), self.memory)
-        step = max(1, _PACKED_AT_ONCE // cols) * packed.ROWS
+        packed = native.Packed(self.isa, name, (rows, cols), self._memory)
+        row_bytes = -(-stored.nbytes // rows)
+        step = max(1, _TOGETHER // row_bytes // packed.ROWS) * packed.ROWS
         for first in range(0, rows, step):
             last = min(rows, first + step)
-            part = stored[first:last]
-            packed.fill(first, part if own else _native_part(weight, first, last))
-            self.forget(part)
+            there = stored[first:last]
+            part = there if own else _native_part(weight, first, last)
+            self._waiting.append((there, part, packed.part(first, part)))
+            self._nbytes += there.nbytes
+            if self._nbytes >= _TOGETHER:
+                self.finish()
         return packed
+
+    def finish(self) -> None:
+        """Pack what waits; raises CorruptFile for a file that was cut short."""
+        native.pack(self.isa, (numbers for *_, numbers in self._waiting))
+        for rows, *_ in self._waiting:
+            self._forget(rows)
+        self._waiting.clear()
+        self._nbytes = 0
 
 
 def _native_part(weight: QTensor, first: int, last: int) -> Tensor:
@@ -119,16 +133,12 @@ class Linear:
 
 
 class Embedding:
-    """Rows of a table, dequantized as they are asked for."""
+    """Rows of a table, dequantized as they are asked for; is_mapped: it lies in a mapped file."""
 
-    def __init__(self, table: QTensor, forget: Callable[[Tensor], None]) -> None:
+    def __init__(self, table: QTensor, *, is_mapped: bool) -> None:
         self.table = table
-        self._forget = forget
+        self.is_mapped = is_mapped
 
     def __call__(self, token_ids: Tensor) -> Tensor:
         """Return the rows of token_ids [T] as float32 [T, hidden]."""
         return self.table.take(token_ids).dequantize(torch.float32)
-
-    def forget(self) -> None:
-        """Let go of the pages of the file that rows were read from."""
-        self._forget(self.table.parts[0])

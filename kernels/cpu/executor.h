@@ -71,9 +71,12 @@ struct Program {
     AttendPlan plan;
     std::unique_ptr<Memory> opened;  // each thread's opened panels
     int64_t opened_bytes = 0;        // of one thread
+    std::unique_ptr<Memory> gating;  // each thread's part of what gates are multiplied with
+    int64_t gating_bytes = 0;        // of one thread
     int opened_threads = 0;
     std::unique_ptr<Memory> experts;  // what the chosen experts compute between
     std::atomic<bool> fault{false};
+    int64_t rows_read = 0;  // of the table, whose pages are still there
 
   private:
     void plan_attention(const mull_step& step, int threads);  // throws bad_alloc
@@ -114,6 +117,8 @@ void attend(Run& run, const mull_op& op);
 
 // Bytes that a thread opens panels in, for a product of many rows.
 int64_t opened_bytes(const Isa& isa, const mull_op& op);
+// Bytes that a thread keeps the second matrix's part in, for a gated product of at most m rows.
+int64_t gating_bytes(const Isa& isa, const mull_op& op, int64_t m);
 // Bytes that an Experts operation works in.
 int64_t experts_bytes(const Isa& isa, const mull_op& op, int64_t max_tokens);
 

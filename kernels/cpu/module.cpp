@@ -73,14 +73,16 @@ PyObject* packed_bytes(PyObject*, PyObject* const* args, Py_ssize_t given) {
     return PyLong_FromLongLong(mull_packed_bytes(int(n[0]), int(n[1]), n[2], n[3]));
 }
 
-// pack(isa, type, weights, rows, cols, packed)
-PyObject* pack(PyObject*, PyObject* const* args, Py_ssize_t given) {
-    long long n[6];
-    if (!read(args, given, 6, n)) return nullptr;
+// pack(isa, parts: array of mull_rows)
+PyObject* pack(PyObject*, PyObject* args) {
+    int isa;
+    Py_buffer parts;
+    if (!PyArg_ParseTuple(args, "iy*", &isa, &parts)) return nullptr;
     int result;
     Py_BEGIN_ALLOW_THREADS
-    result = mull_pack(int(n[0]), int(n[1]), (const void*)n[2], n[3], n[4], (void*)n[5]);
+    result = mull_pack(isa, (const mull_rows*)parts.buf, parts.len / Py_ssize_t(sizeof(mull_rows)));
     Py_END_ALLOW_THREADS
+    PyBuffer_Release(&parts);
     return PyLong_FromLong(result);
 }
 
@@ -189,12 +191,12 @@ PyMethodDef fast(const char* name, Function function, const char* text) {
 PyMethodDef methods[] = {
     {"isas", isas, METH_NOARGS, "Names of the compiled instruction sets, best first, and whether this processor has them."},
     {"seconds", seconds, METH_NOARGS, "Seconds spent computing so far."},
+    {"pack", pack, METH_VARARGS, "Pack stored rows."},
     fast("set_threads", set_threads, "Set how many threads compute."),
     fast("set_grid", set_grid, "Set a codebook."),
     fast("reserve", reserve, "Reserve zeroed memory."),
     fast("release", release, "Release reserved memory."),
     fast("packed_bytes", packed_bytes, "Bytes of a packed matrix, or -1."),
-    fast("pack", pack, "Pack a stored matrix."),
     fast("multiply", multiply, "Multiply by a packed matrix."),
     fast("unpack", unpack, "Dequantize stored rows."),
     fast("encode", encode, "Quantize stored rows."),

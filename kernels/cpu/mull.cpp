@@ -12,7 +12,6 @@
 #include <new>
 #include <utility>
 #include <vector>
-#include <utility>
 
 #include "blocks.h"
 #include "encode_iq_tables.h"
@@ -104,30 +103,42 @@ void mull_release(void* memory, int64_t bytes) {
 
 int64_t mull_packed_bytes(int isa, int type, int64_t rows, int64_t cols) {
     const Isa* set = find_isa(isa);
-    if (!set || rows < 1 || lacks_grid(type)) return MULL_NO_KERNEL;
+    if (!set || rows < 1) return MULL_NO_KERNEL;
     const int64_t bytes = set->panel_bytes(type, cols);
     return bytes < 0 ? MULL_NO_KERNEL : (rows + set->lanes - 1) / set->lanes * bytes;
 }
 
-int mull_pack(int isa, int type, const void* weights, int64_t rows, int64_t cols, void* packed) {
-    if (mull_packed_bytes(isa, type, rows, cols) < 0) return MULL_NO_KERNEL;
-    const Isa& set = *kIsas[isa];
-    const int64_t bytes = set.panel_bytes(type, cols), panels = (rows + set.lanes - 1) / set.lanes;
-    Pieces pieces;
-    std::atomic<bool> whole{true};
-    run_together([&](const Team&) {
-        const bool read = guarded([&] {
-            pieces.each(panels, 1, [&](int64_t panel, int64_t) {
-                set.pack_panel(type, (const uint8_t*)weights, rows, cols, panel, (uint8_t*)packed + panel * bytes);
+int mull_pack(int isa, const mull_rows* parts, int64_t count) {
+    const Isa* set = find_isa(isa);
+    try {
+        std::vector<int64_t> ends;  // panels of all parts up to each
+        for (const mull_rows* part = parts; part < parts + count; part++) {
+            if (mull_packed_bytes(isa, int(part->type), part->rows, part->cols) < 0 || lacks_grid(int(part->type)))
+                return MULL_NO_KERNEL;
+            ends.push_back((ends.empty() ? 0 : ends.back()) + (part->rows + set->lanes - 1) / set->lanes);
+        }
+        Pieces pieces;
+        std::atomic<bool> whole{true};
+        run_together([&](const Team&) {
+            const bool read = guarded([&] {
+                pieces.each(ends.empty() ? 0 : ends.back(), 1, [&](int64_t index, int64_t) {
+                    const size_t i = size_t(std::upper_bound(ends.begin(), ends.end(), index) - ends.begin());
+                    const mull_rows& part = parts[i];
+                    const int64_t panel = index - (i ? ends[i - 1] : 0);
+                    set->pack_panel(int(part.type), (const uint8_t*)part.weights, part.rows, part.cols, panel,
+                                    (uint8_t*)part.packed + panel * set->panel_bytes(int(part.type), part.cols));
+                });
             });
+            if (!read) whole = false;
         });
-        if (!read) whole = false;
-    });
-    return whole ? 0 : MULL_FAULT;
+        return whole ? 0 : MULL_FAULT;
+    } catch (const std::bad_alloc&) {
+        return MULL_NO_MEMORY;
+    }
 }
 
 int mull_multiply(int isa, int type, const void* packed, int64_t rows, int64_t cols, const float* x, int64_t m, float* y) {
-    if (mull_packed_bytes(isa, type, rows, cols) < 0) return MULL_NO_KERNEL;
+    if (mull_packed_bytes(isa, type, rows, cols) < 0 || lacks_grid(type)) return MULL_NO_KERNEL;
     mull_op op = {kProduct, {0, 0, cols, 1, int64_t(packed), type, rows, -1, 0, 0}, {}};
     const int64_t width = 0;
     try {

@@ -25,8 +25,13 @@ void mull_release(void* memory, int64_t bytes);
 
 // Bytes that W [rows, cols] takes when packed, or MULL_NO_KERNEL.
 int64_t mull_packed_bytes(int isa, int type, int64_t rows, int64_t cols);
-// Pack a stored matrix, whose rows follow one another, into zeroed memory.
-int mull_pack(int isa, int type, const void* weights, int64_t rows, int64_t cols, void* packed);
+// Stored rows that follow one another, and zeroed memory to pack them into.
+typedef struct {
+    int64_t type, rows, cols;
+    const void* weights;
+    void* packed;
+} mull_rows;
+int mull_pack(int isa, const mull_rows* parts, int64_t count);
 // y [m, rows] = x [m, cols] · Wᵀ, in float32; x is rounded to 8 bits per 256 entries where W is quantized.
 int mull_multiply(int isa, int type, const void* packed, int64_t rows, int64_t cols, const float* x, int64_t m, float* y);
 // Dequantize stored rows that follow one another.

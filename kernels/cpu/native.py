@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -131,7 +133,7 @@ def _release(regions: list[tuple[int, int]]) -> None:
 
 
 class Packed:
-    """A matrix [rows, cols] as one instruction set's products read it; `fill` packs its rows."""
+    """A matrix [rows, cols] as one instruction set's products read it, once it has been packed."""
 
     # Every panel holds a divisor of as many rows.
     ROWS: Final = 16
@@ -147,11 +149,11 @@ class Packed:
             raise NotSupported(f"a {dtype} matrix of {list(shape)} has no native kernel")
         self.address = memory.take(size)
 
-    def fill(self, first: int, weight: Tensor) -> None:
-        """Pack stored rows, contiguous, of which the first is a multiple of ROWS; raises CorruptFile for a cut file."""
+    def part(self, first: int, weight: Tensor) -> tuple[int, ...]:
+        """Return what packs stored rows, contiguous, of which the first is a multiple of ROWS: numbers for `pack`."""
         rows, cols = len(weight), self.shape[1]
         before = _native.packed_bytes(self.isa.index, self.type, first, cols) if first else 0
-        check(_native.pack(self.isa.index, self.type, weight.data_ptr(), rows, cols, self.address + before))
+        return self.type, rows, cols, weight.data_ptr(), self.address + before
 
     def multiply(self, x: Tensor) -> Tensor:
         """Multiply x [m, cols]; returns float32 [m, rows]."""
@@ -166,11 +168,15 @@ class Packed:
         return y
 
 
+def pack(isa: Isa, parts: Iterable[tuple[int, ...]]) -> None:
+    """Pack parts of matrices (Packed.part) together; raises CorruptFile for a file that was cut short."""
+    check(_native.pack(isa.index, array("q", itertools.chain.from_iterable(parts))))
+
+
 def packed_bytes(isa: Isa, dtype: str, rows: int, cols: int) -> int | None:
     """Return the bytes of a packed matrix; None for a type or shape without kernels."""
     if dtype not in TYPES:
         return None
-    _load_grid(dtype)
     size = _native.packed_bytes(isa.index, TYPES[dtype], rows, cols)
     return None if size < 0 else size
 

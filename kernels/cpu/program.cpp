@@ -1,6 +1,9 @@
 // The executor of programs (program.h).
 #include "program.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -35,6 +38,7 @@ Program::Program(const Isa& set, const mull_op* first, int64_t num_ops, const in
             row_bytes = std::max(row_bytes, isa.form_row_bytes(isa.form_of(int(op.a[5])), op.a[2]));
             if (op.a[7] < 0) logits_width = op.a[6];
             opened_bytes = std::max(opened_bytes, mull::opened_bytes(isa, op));
+            gating_bytes = std::max(gating_bytes, mull::gating_bytes(isa, op, most));
         }
         if (op.code == kExperts) expert_bytes = std::max(expert_bytes, experts_bytes(isa, op, most));
     }
@@ -54,6 +58,18 @@ void embed(Run& run, const mull_op& op) {
         if (!whole) run.program.fault = true;
         for (int64_t i = 0; i < op.a[4]; i++) row[i] *= factor;
     });
+}
+
+// Let go of a mapped table's pages when many of its rows were read: with each the system brings in its neighbours.
+void forget_rows(const Run& run, const mull_op& op) {
+    constexpr int64_t kManyRowsRead = 64;
+    if (run.team.thread || !op.a[5] || (run.program.rows_read += run.rows) <= kManyRowsRead) return;
+    run.program.rows_read = 0;
+#ifdef __linux__
+    const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE)), begin = uintptr_t(op.a[1]), end = begin + uintptr_t(op.a[5]);
+    const uintptr_t first = (begin + page - 1) / page * page, last = end / page * page;
+    if (first < last) madvise((void*)first, last - first, MADV_DONTNEED);
+#endif
 }
 
 void angles(Run& run, const mull_op& op) {
@@ -118,6 +134,7 @@ void walk(Run& run, const std::vector<mull_op>& ops) {
             execute(run, ops[i], before);
         }
         run.team.wait();
+        if (i < ops.size() && ops[i].code == kEmbed) forget_rows(run, ops[i]);
     }
 }
 
@@ -135,6 +152,8 @@ int Program::run(const mull_step& step) {
         if (opened_threads < threads) {
             opened.reset();
             opened.reset(new Memory(threads * opened_bytes));
+            gating.reset();
+            gating.reset(new Memory(threads * gating_bytes));
             opened_threads = threads;
         }
         plan_attention(step, threads);

@@ -11,12 +11,13 @@
 namespace mull {
 
 enum Code {
-    kEmbed,     // out b,  table, type, row bytes, cols;  f: factor.  Rows of a stored table.
+    kEmbed,     // out b,  table, type, row bytes, cols, bytes of the table if it lies in a mapped file;  f: factor
     kAngles,    // out b,  half, frequencies;  f: factor.  Cosines, then sines, of the positions.
     kSelect,    // from b, to b, cols.  Rows of the wanted tokens, to the front; b may be one buffer.
     kNorm,      // from (b, o), to (b, o), cols, weight, groups;  f: eps.  Each group of `cols` columns on its own.
     kResidual,  // x b, y b, cols, weight or 0;  f: factor, eps.  x += factor · y, y normalised if there is a weight.
-    kProduct,   // from (b, o), cols, count, then for each matrix: packed, type, rows, to (b, o), bias or 0
+    kProduct,   // from (b, o), cols, count, then for each matrix: packed, type, rows, to (b, o), bias or 0;
+                // at kGating: 0, or 1 + kind: act(first) · second, of two alike, to the first's place
     kRotate,    // (b, o), heads, head_dim, angles b, half, interleaved
     kAttend,    // q (b, o), k (b, o), v (b, o), to b, heads, kv_heads, head_dim, layer, window or 0,
                 // sinks or 0;  f: scale, softcap or 0
@@ -28,5 +29,6 @@ enum Code {
 };
 
 constexpr int kMostMatrices = 3;  // of one product
+constexpr int kGating = 4 + 6 * kMostMatrices;
 
 }  // namespace mull

@@ -111,12 +111,12 @@ class Recorder:
         """Tell whether there is a buffer of this name."""
         return name in self._names
 
-    def embed(self, to: Place, table: Tensor, dtype: str, factor: float) -> None:
-        """Fetch the step's rows of a stored table, times `factor`."""
+    def embed(self, to: Place, table: Tensor, dtype: str, factor: float, is_mapped: bool) -> None:
+        """Fetch the step's rows of a stored table, times `factor`; a mapped table's pages do not stay in memory."""
         row_bytes = table.stride(0) * table.element_size()
-        self._add(
-            _Code.EMBED, to.buffer, self._at(table), native.TYPES[dtype], row_bytes, to.width, f=(factor,)
-        )
+        pages = table.nbytes if is_mapped else 0
+        numbers = (self._at(table), native.TYPES[dtype], row_bytes, to.width, pages)
+        self._add(_Code.EMBED, to.buffer, *numbers, f=(factor,))
 
     def angles(self, to: Place, frequencies: Tensor, factor: float) -> None:
         """Compute cosines and sines [T, 2·n] of the positions, turned by frequencies [n], times `factor`."""
@@ -144,18 +144,26 @@ class Recorder:
 
     def products(self, source: Place, outputs: Sequence[tuple[Linear, Place]]) -> None:
         """Multiply with matrices that share their input; raises NotSupported for one that is not packed."""
-        left = [(_packed(linear), linear.bias, to) for linear, to in outputs]
+        left = list(outputs)
         while left:
             # Those of one form only: the input is laid out once for all of them.
-            form = _form(left[0][0])
-            alike = [output for output in left if _form(output[0]) == form][:_MOST_MATRICES]
+            form = _form(_packed(left[0][0]))
+            alike = [output for output in left if _form(_packed(output[0])) == form][:_MOST_MATRICES]
             left = [output for output in left if output not in alike]
             numbers: list[int] = []
-            for matrix, bias, to in alike:
-                self._keep.append(matrix)
-                address = 0 if bias is None else self._at(bias)
-                numbers += (matrix.address, matrix.type, matrix.shape[0], *to[:2], address)
+            for linear, to in alike:
+                numbers += self._matrix(linear, to)
             self._add(_Code.PRODUCT, *source[:2], source.width, len(alike), *numbers)
+
+    def gated_product(self, source: Place, gate: Linear, up: Linear, to: Place, activation: str) -> None:
+        """Compute act(gate · source) · (up · source), without room for the second factor if the matrices are alike."""
+        if _packed(gate).type != _packed(up).type:
+            other = self.buffer("up", to.width)
+            self.products(source, [(gate, to), (up, other)])
+            self.gate(to, other, to, activation)
+            return
+        numbers = (*self._matrix(gate, to), *self._matrix(up, to), *(0,) * 6)
+        self._add(_Code.PRODUCT, *source[:2], source.width, 2, *numbers, 1 + _KINDS[activation])
 
     def rotate(self, x: Place, head_dim: int, angles: Place, interleaved: bool) -> None:
         """Turn every head by the angles."""
@@ -198,6 +206,12 @@ class Recorder:
     def finish(self, max_tokens: int) -> Program:
         """Return the program for steps of at most `max_tokens`."""
         return Program(self.isa, b"".join(self._ops), self._widths, max_tokens, self._keep)
+
+    def _matrix(self, linear: Linear, to: Place) -> tuple[int, ...]:
+        matrix = _packed(linear)
+        self._keep.append(matrix)
+        address = 0 if linear.bias is None else self._at(linear.bias)
+        return matrix.address, matrix.type, matrix.shape[0], *to[:2], address
 
     def _at(self, tensor: Tensor) -> int:
         self._keep.append(tensor)

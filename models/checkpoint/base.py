@@ -77,6 +77,10 @@ class Checkpoint(ABC):
     def forget(self, tensor: Tensor) -> None:
         """Let go of the pages of our files that a tensor lies in, if it does; they come back when they are read."""
 
+    @abstractmethod
+    def holds(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor lies in the mapping of our files."""
+
     def trim(self) -> None:
         """Let go of what only loading needs in memory; what is asked for again is read again."""
         return

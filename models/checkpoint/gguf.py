@@ -139,8 +139,11 @@ class GGUFCheckpoint(Checkpoint):
         return self._places[name][0]
 
     def trim(self) -> None:
-        """Let go of the vocabulary and its merges as metadata: tens of megabytes."""
+        """Let go of the vocabulary and its merges as metadata, and of their pages: tens of megabytes."""
         self._metadata.pack()
+        for number, file in enumerate(self._files):
+            starts = [place.start for part, place in self._places.values() if part == number]
+            file.forget_pages(0, min(starts, default=0))
 
     def load(self, name: str, device: str = "cpu") -> QTensor:
         """Return a tensor as stored; on the CPU its memory is the mapped file."""
@@ -154,6 +157,10 @@ class GGUFCheckpoint(Checkpoint):
         """Let go of the pages of our files that a tensor lies in, if it does; they come back when they are read."""
         for file in self._files:
             file.forget(tensor)
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor lies in the mapping of our files."""
+        return any(file.span(tensor) for file in self._files)
 
     def close(self) -> None:
         """Let go of the files; tensors already loaded stay valid."""

@@ -52,16 +52,24 @@ class MappedFile:
             warnings.filterwarnings("ignore", message="The given buffer is not writable")
             return torch.frombuffer(self.content(), dtype=torch.uint8, count=count, offset=start)
 
-    def forget(self, tensor: Tensor) -> None:
-        """Let go of the whole pages that a tensor covers, if it lies in this file: nothing of ours writes to them."""
-        content = self._content
-        if not isinstance(content, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
-            return
+    def span(self, tensor: Tensor) -> tuple[int, int] | None:
+        """Return the first byte of a tensor in this mapped file and the one after its last; None if it is elsewhere."""
+        if not isinstance(self._content, mmap.mmap):
+            return None
         start = tensor.data_ptr() - self._bytes(0, 1).data_ptr()
         end = start + tensor.numel() * tensor.element_size()
+        return (start, end) if start >= 0 and end <= self.size else None
+
+    def forget(self, tensor: Tensor) -> None:
+        """Let go of the whole pages that a tensor covers, if it lies in this file."""
+        if span := self.span(tensor):
+            self.forget_pages(*span)
+
+    def forget_pages(self, start: int, end: int) -> None:
+        """Let go of the whole pages between two bytes; nothing of ours writes to them, and they come back when read."""
         first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
-        if start >= 0 and end <= self.size and first < last:
-            content.madvise(mmap.MADV_DONTNEED, first, last - first)
+        if isinstance(self._content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED") and first < last:
+            self._content.madvise(mmap.MADV_DONTNEED, first, last - first)
 
     def close(self) -> None:
         """Let go of the mapping; the last tensor over it unmaps the file.

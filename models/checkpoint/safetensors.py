@@ -171,6 +171,10 @@ class SafetensorsCheckpoint(Checkpoint):
         for file in self._files:
             file.forget(tensor)
 
+    def holds(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor lies in the mapping of our files."""
+        return any(file.span(tensor) for file in self._files)
+
     def close(self) -> None:
         """Let go of the files; tensors already loaded stay valid."""
         for file in self._files:

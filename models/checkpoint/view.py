@@ -59,6 +59,10 @@ class View(Checkpoint):
         """Let go of the inner checkpoint's pages."""
         self.inner.forget(tensor)
 
+    def holds(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor lies in the inner checkpoint's files."""
+        return self.inner.holds(tensor)
+
     def close(self) -> None:
         """Close the inner checkpoint."""
         self.inner.close()

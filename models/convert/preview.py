@@ -85,6 +85,10 @@ class Preview(Checkpoint):
     def forget(self, tensor: Tensor) -> None:
         """Do nothing: the pages are the checkpoint's."""
 
+    def holds(self, tensor: Tensor) -> bool:
+        """Return False: there are no files."""
+        return False
+
     def close(self) -> None:
         """Do nothing: the files are the checkpoint's."""
 

@@ -29,14 +29,13 @@ class GatedMLP:
     def record(self, tape: Recorder, x: Place) -> Place:
         """Write the same down as a native program; returns the place of the result."""
         inner, out = self._down.shape[1], tape.buffer("branch", x.width)
-        gate, up = tape.buffer("gate", inner), tape.buffer("up", inner)
+        gate = tape.buffer("gate", inner)
         if self._fused is not None:
             both = tape.buffer("gate and up", 2 * inner)
             tape.product(x, self._fused, both)
             tape.gate(both.part(0, inner), both.part(inner, inner), gate, self._activation)
         else:
-            tape.products(x, [(self._gate, gate), (self._up, up)])
-            tape.gate(gate, up, gate, self._activation)
+            tape.gated_product(x, self._gate, self._up, gate, self._activation)
         tape.product(gate, self._down, out)
         return out
 

@@ -28,6 +28,7 @@ const Config kConfigs[] = {
     {"F32, experts", F16, F32, F32, F32, F32, F32, F32, F32, F32, F32, F32, 2, 17, 0, 0, true, false, true, false, 1e-5},
     {"F32, experts' shares", F32, F32, F32, F32, F32, F32, F32, F32, F32, F32, F32, 2, 0, 0, 0, false, false, false, true, 1e-5},
     {"of 256", Q6_K, Q4_K, Q6_K, Q5_K, BF16, Q3_K, IQ4_XS, Q2_K, Q6_K, F16, BF16, 0, 0, 0, 3, false, false, true, false, 0.06},
+    {"of 256, gated", Q6_K, Q4_K, Q6_K, Q5_K, BF16, Q6_K, Q6_K, Q2_K, Q6_K, F16, BF16, 0, 0, 0, 3, false, false, true, false, 0.06},
     {"of 32", Q8_0, Q4_0, Q5_1, Q8_0, Q8_0, Q4_1, IQ4_NL, Q5_0, F16, Q8_0, F16, 0, 33, 0, 0, true, true, true, true, 0.06},
     {"experts of both", BF16, BF16, BF16, BF16, Q4_1, IQ3_S, IQ2_XS, MXFP4, Q4_K, BF16, Q8_0, kExpertCount, 0, 0, 0, false,
      false, true, false, 0.06},
@@ -63,6 +64,10 @@ std::vector<mull_op> layer_ops(const Model& model, size_t index) {
         ops.push_back({kProduct, {H, 0, kHidden, 1, packed(w.router), F32, kExpertCount, Router, 0, 0}, {}});
         ops.push_back({kExperts, {H, Router, Y, kHidden, kInner, kExpertCount, c.chosen, c.norms, kind, int64_t(w.lists[0].data()),
                                   int64_t(w.lists[1].data()), int64_t(w.lists[2].data()), c.gate, c.up, c.down}, {}});
+    } else if (c.gate == c.up) {
+        ops.push_back({kProduct, {H, 0, kHidden, 2, packed(w.gates[0]), c.gate, kInner, G, 0, 0, packed(w.ups[0]), c.up, kInner, 0, 0, 0}, {}});
+        ops.back().a[kGating] = 1 + kind;
+        ops.push_back({kProduct, {G, 0, kInner, 1, packed(w.downs[0]), c.down, kHidden, Y, 0, 0}, {}});
     } else {
         // Two products, as the types may want their input differently.
         ops.push_back({kProduct, {H, 0, kHidden, 1, packed(w.gates[0]), c.gate, kInner, GateUp, 0, 0}, {}});

@@ -48,7 +48,8 @@ struct Matrix {
         const size_t bytes = size_t(mull_packed_bytes(isa, type, rows, cols));
         packed.reset(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
         std::memset(packed.get(), 0, bytes);
-        if (mull_pack(isa, type, raw.data(), rows, cols, packed.get())) std::abort();
+        const mull_rows part = {type, rows, cols, raw.data(), packed.get()};
+        if (mull_pack(isa, &part, 1)) std::abort();
     }
     std::vector<double> operator()(const std::vector<double>& x) const {
         std::vector<double> y(size_t(rows), 0);

@@ -42,9 +42,9 @@ def weights(name, rows, cols, seed=0):
 
 
 def packed(weight, isa, bias=None):
-    linear = Linear(
-        weight, bias, torch.bfloat16, hold=False, packer=Packer(isa, native.Memory(), lambda part: None)
-    )
+    packer = Packer(isa, native.Memory(), lambda part: None)
+    linear = Linear(weight, bias, torch.bfloat16, hold=False, packer=packer)
+    packer.finish()
     assert linear.packed is not None
     return linear
 

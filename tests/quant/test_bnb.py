@@ -103,9 +103,9 @@ def test_the_size_of_blocks_follows_from_their_number(weights, blocks, size):
 @each_type
 def test_native_kernels_keep_the_bits_and_multiply_as_exactly_as_8_bits_allow(name, shape, isa):
     weight = quantized(name, *shape)
-    linear = Linear(
-        weight, None, torch.bfloat16, hold=False, packer=Packer(isa, native.Memory(), lambda part: None)
-    )
+    packer = Packer(isa, native.Memory(), lambda part: None)
+    linear = Linear(weight, None, torch.bfloat16, hold=False, packer=packer)
+    packer.finish()
     assert linear.packed is not None
     assert linear.packed.dtype == {"int8": "q8_0"}.get(name, name)
     for rows in (1, 3, 33):
