@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -30,9 +31,11 @@ def command(
 
     store = Store(load_settings().models_dir)
     unused = unused_blobs(store)
-    idle = sum(item.nbytes for item in unfinished(store) if not item.active)
+    coming = unfinished(store)
+    idle = sum(item.nbytes for item in coming if not item.active)
     if not dry_run:
         idle = drop_unfinished(store)
+        coming = unfinished(store)
         gone = store.prune(grace=0.0)
         unused = {digest: unused.get(digest, 0) for digest in gone}
     total = idle + sum(unused.values())
@@ -41,4 +44,9 @@ def command(
         print(json.dumps(out, indent=2))
     elif not quiet:
         verb = "would free" if dry_run else "freed"
+        if coming and not dry_run:
+            print(
+                f"{len(coming)} downloads are under way, or belong to a pull that is; they stay",
+                file=sys.stderr,
+            )
         print(f"{verb} {human_bytes(total)}: {human_bytes(idle)} of downloads, {len(unused)} unused files")

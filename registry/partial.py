@@ -17,14 +17,19 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from .disk import disk_errors, temporary
+from .disk import disk_errors, locked, temporary
 
 CHUNK = 32 << 20
 _HEAD = struct.Struct("<8sQQ32s8x")
 _MAGIC = b"MULLPRT1"
+
+
+def pulling(root: Path, *, alone: bool = False) -> AbstractContextManager[bool]:
+    """Keep what has come in place while a model is pulled, its finished parts too; or try to be without any pull."""
+    return locked(root / ".pulling", exclusive=alone, wait=not alone)
 
 
 class Partial:

@@ -26,6 +26,7 @@ from .foreign import find_copy
 from .manifest import CONFIG, Layer, Manifest, ModelConfig
 from .name import ModelName
 from .oci import Registry, check_plain
+from .partial import pulling
 from .remote import RemoteBlob, RemoteModel
 from .sources.address import resolve_address
 from .sources.hub import resolve_hub
@@ -136,10 +137,13 @@ class _Pull:
         for note in model.notes:
             self.report(Event(note, "note"))
         blobs = [*model.blobs, model.config] if model.config else list(model.blobs)
-        arrived = self.fetch(blobs)
-        self.web.cancelled.check()
-        self.report(Event("writing manifest"))
-        manifest = self._commit(model, blobs, arrived)
+        with disk_errors("create the model store"):
+            self.store.root.mkdir(parents=True, exist_ok=True)
+        with pulling(self.store.root):
+            arrived = self.fetch(blobs)
+            self.web.cancelled.check()
+            self.report(Event("writing manifest"))
+            manifest = self._commit(model, blobs, arrived)
         if model.config is None:
             self._describe(model, manifest)
         self.report(Event("success"))
@@ -195,8 +199,7 @@ class _Pull:
 
     def _check_room(self, remaining: dict[str, int]) -> None:
         needed = sum(remaining.values())
-        with disk_errors("create the model store"):
-            self.store.root.mkdir(parents=True, exist_ok=True)
+        with disk_errors("look at the disk"):
             free = free_bytes(self.store.root)
         if needed > free:
             raise DiskFull(

@@ -3,7 +3,7 @@
     manifests/<host>/<namespace>/<model>/<tag>   which blobs, as JSON
     blobs/sha256-<hex>                           the data, each once
     views/<digest>/<file name>                   links to blobs, for models of several named files
-    .lock .names.lock                            held while changing the above
+    .lock .names.lock .pulling                   held while changing the above; while a model is being pulled
 
 Creation holds the lock shared, from its first blob until its manifest stands; whoever deletes blobs
 holds it exclusively and keeps what any manifest mentions. Readers need no lock: every file appears

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from .blobs import is_idle
 from .disk import TEMPORARY, disk_errors
 from .manifest import DIGEST
-from .partial import Partial
+from .partial import Partial, pulling
 from .store import GRACE, Entry, Store
 
 _ENDINGS = (".ranges", ".lock", ".done", ".is")
@@ -59,13 +60,15 @@ def unfinished(store: Store) -> list[Unfinished]:
 
 
 def drop_unfinished(store: Store) -> int:
-    """Delete the downloads that no process is at; return the bytes freed."""
+    """Delete the downloads that were given up; return the bytes freed. While a model is being pulled all stay."""
     freed, folder = 0, store.root / "partial"
-    for key in _keys(store):
-        partial = Partial(folder, key)
-        with partial.owned() as mine, disk_errors("delete a download"):
-            if mine:
-                freed += _nbytes(partial.path) + _nbytes(partial.done)
+    with ExitStack() as stack:
+        if not folder.is_dir() or not stack.enter_context(pulling(store.root, alone=True)):
+            return 0
+        for key in _keys(store):
+            partial = Partial(folder, key)
+            freed += _nbytes(partial.path) + _nbytes(partial.done)
+            with disk_errors("delete a download"):
                 partial.discard()
                 _forget(store, folder / f"{key}.is")
     for path in folder.glob(f"{TEMPORARY}*"):

@@ -28,6 +28,7 @@ class Puller:
     def __init__(self, hub: FakeHub, store: Store, rng: random.Random) -> None:
         self.hub = hub
         self.rng = rng
+        self.late = 0  # kills one after the other that came when all was sent
         arguments = [sys.executable, str(PROGRAM), hub.url, str(store.root), "u/r"]
         self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.say()
@@ -47,8 +48,11 @@ class Puller:
         while not ended and self.hub.sent() < limit and self.hub.sent() < len(DATA):
             ended = self.ended(0.001)
         if self.hub.sent() >= len(DATA):
-            # All is sent: the kill hits the check of the digest, the manifest, or nothing.
-            ended = ended or self.ended(self.rng.random() * 0.2)
+            # All is sent: the kill hits the check of the digest, the manifest, or, after some more time each, nothing.
+            self.late += 1
+            ended = ended or self.ended(self.rng.random() * 0.2 * self.late)
+        else:
+            self.late = 0
         if not ended:
             os.kill(child, signal.SIGKILL)
         return self.say() == "0"

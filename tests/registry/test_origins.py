@@ -12,7 +12,7 @@ from mull.errors import RemoteError
 from mull.registry.disk import hash_file
 from mull.registry.events import Event, silent
 from mull.registry.origins import news, repair, verify
-from mull.registry.partial import Partial
+from mull.registry.partial import Partial, pulling
 from mull.registry.store import Store
 from mull.registry.usage import drop_unfinished, unfinished, unused_blobs, usage
 from mull.registry.web import Web
@@ -186,6 +186,18 @@ def test_what_killed_processes_left_goes(own: Store, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("mull.registry.usage.GRACE", 0.0)
     drop_unfinished(own)
     assert list(folder.iterdir()) == []
+
+
+def test_what_is_being_pulled_stays_with_its_finished_parts(own: Store) -> None:
+    folder = own.root / "partial"
+    folder.mkdir(parents=True)
+    for name in ("a.done", "b"):
+        (folder / name).write_bytes(bytes(5000))
+    with pulling(own.root):
+        assert drop_unfinished(own) == 0
+        assert len(unfinished(own)) == 2
+    assert drop_unfinished(own) > 0
+    assert unfinished(own) == []
 
 
 def test_room(stored: Store, hub: FakeHub, get: Get) -> None:
