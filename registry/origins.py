@@ -134,8 +134,9 @@ def _is_stored(blob: RemoteBlob, entry: Entry, store: Store) -> bool:
         return any(layer.digest == blob.digest for layer in layers)
     alike = [layer for layer in layers if layer.title == blob.title and blob.size in (None, layer.size)]
     if blob.git_id is not None:
+        present = [layer for layer in alike if store.has(layer.digest)]
         with disk_errors("read the model store"):
-            return any(git_id(store.blob_path(layer.digest)) == blob.git_id for layer in alike)
+            return any(git_id(store.blob_path(layer.digest)) == blob.git_id for layer in present)
     return bool(alike) and blob.etag in (None, entry.manifest.revision)
 
 

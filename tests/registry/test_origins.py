@@ -143,6 +143,12 @@ def test_what_is_newer(stored: Store, hub: FakeHub, remotes: Remotes, web: Web) 
     assert status(stored, remotes, web)["st"] == "unknown"
 
 
+def test_what_is_missing_here_is_to_be_had_there(stored: Store, remotes: Remotes, web: Web) -> None:
+    layer = next(x for x in stored.find("u/st").manifest.layers if x.title == "config.json")
+    stored.blob_path(layer.digest).unlink()
+    assert status(stored, remotes, web)["st"] == "newer"
+
+
 def test_a_model_that_was_made_here_is_asked_of_nobody(
     own: Store, hub: FakeHub, remotes: Remotes, web: Web
 ) -> None:
