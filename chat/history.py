@@ -64,6 +64,11 @@ WITH RECURSIVE reached(id) AS (
     SELECT message.before FROM message JOIN reached ON message.id = reached.id WHERE message.before IS NOT NULL
 )
 """
+# What has come of a message that is still being written: of its answer, or of its thought.
+_COMING = (
+    "(SELECT group_concat(text, '') FROM"
+    " (SELECT text FROM piece WHERE piece.message = message.id AND thought = {} ORDER BY id))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,32 +156,43 @@ class History:
         self,
         conversation: int,
         before: int | None,
-        message: Message,
-        *,
+        *messages: Message,
         model: str | None = None,
         is_open: bool = False,
-    ) -> int:
-        """Add a message after another and make it the conversation's last; return its number."""
-        now = time.time()
+    ) -> list[int]:
+        """Add messages after another, all or none, and make the last the conversation's last; return their numbers.
+
+        is_open: the last is still to be written.
+        """
+        now, numbers = time.time(), []
         with self._changing():
-            cursor = self._db.execute(
-                "INSERT INTO message(conversation, before, role, content, thinking, state, model, created)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(conversation, before, message.role, message.content, message.thinking),
-                    *("open" if is_open else "whole", model, now),
-                ),
-            )
-            self._db.execute(
-                "UPDATE conversation SET head = ?, updated = ? WHERE id = ?",
-                (cursor.lastrowid, now, conversation),
-            )
-            if message.role == "user":
-                self._db.execute(
-                    "UPDATE conversation SET title = ? WHERE id = ? AND title = ''",
-                    (" ".join(message.content[: 4 * _TITLE].split())[:_TITLE], conversation),
+            for index, message in enumerate(messages):
+                state = "open" if is_open and index == len(messages) - 1 else "whole"
+                cursor = self._db.execute(
+                    "INSERT INTO message(conversation, before, role, content, thinking, state, model, created)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        conversation,
+                        before,
+                        message.role,
+                        message.content,
+                        message.thinking,
+                        state,
+                        model,
+                        now,
+                    ),
                 )
-        return int(cursor.lastrowid or 0)
+                before = int(cursor.lastrowid or 0)
+                numbers.append(before)
+                if message.role == "user":
+                    self._db.execute(
+                        "UPDATE conversation SET title = ? WHERE id = ? AND title = ''",
+                        (" ".join(message.content[: 4 * _TITLE].split())[:_TITLE], conversation),
+                    )
+            self._db.execute(
+                "UPDATE conversation SET head = ?, updated = ? WHERE id = ?", (before, now, conversation)
+            )
+        return numbers
 
     def append(self, message: int, text: str, *, thought: bool) -> None:
         """Add what has come of a message that is still being written."""
@@ -250,9 +266,10 @@ class History:
             rows = self._db.execute(
                 "SELECT message.id, role, content, thinking, state, message.model, details, message.created,"
                 " conversation FROM message JOIN conversation ON conversation.id = message.conversation"
-                " WHERE holds(content, ?) OR holds(coalesce(thinking, ''), ?)"
-                " ORDER BY message.id DESC LIMIT ?",
-                (text.casefold(), text.casefold(), limit),
+                " WHERE holds(content, :part) OR holds(coalesce(thinking, ''), :part) OR state = 'open' AND ("
+                + " OR ".join(f"holds(coalesce({_COMING.format(thought)}, ''), :part)" for thought in (0, 1))
+                + ") ORDER BY message.id DESC LIMIT :limit",
+                {"part": text.casefold(), "limit": limit},
             ).fetchall()
             found = {talk.id: talk for talk in self._conversations("")}
             return tuple((found[row[8]], self._saved(row[:8])) for row in rows if row[8] in found)
@@ -268,6 +285,12 @@ class History:
                 + " AND id NOT IN (SELECT id FROM reached)"
             )
             self._db.execute("DELETE FROM piece WHERE message NOT IN (SELECT id FROM message)")
+            for branch, head in self._db.execute("SELECT id, head FROM conversation ORDER BY id").fetchall():
+                self._db.execute(
+                    _PATH
+                    + "UPDATE message SET conversation = ? WHERE conversation = ? AND id IN (SELECT id FROM path)",
+                    (head, branch, conversation),
+                )
         with self._sorry():  # what was removed must not stay readable beside the file
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

@@ -6,8 +6,9 @@ import contextlib
 import sys
 from collections.abc import Callable
 
-from ..errors import EngineStopped, MullError
+from ..errors import EngineStopped, InvalidRequest, MullError
 from .conversation import Conversation
+from .inputs import read_argument
 from .statistics import Reply
 from .terminal import Terminal, is_tty
 
@@ -28,7 +29,7 @@ def chat(
         terminal.note(_INTRO)
     while True:
         try:
-            text = read_message()
+            text = read_argument(read_message())
         except EOFError:
             print(file=terminal.out)
             return
@@ -37,6 +38,9 @@ def chat(
             continue
         except UnicodeDecodeError:
             terminal.complain("that was not UTF-8 text")
+            continue
+        except InvalidRequest as error:  # where Python lets such bytes pass
+            terminal.complain(error.message)
             continue
         word = text.split(maxsplit=1)[0] if text.strip() else ""
         if word in _LEAVE:

@@ -55,9 +55,8 @@ class Repl:
         self._open_thoughts = manner.open_thoughts
         self._waiting = ""  # what the next prompt begins with
 
-    def run(self, first: str = "") -> None:
-        """Talk until the user leaves; first: what the first prompt begins with."""
-        self._waiting = first
+    def run(self) -> None:
+        """Talk until the user leaves."""
         while not self.leaving:
             waiting, self._waiting = self._waiting, ""
             try:

@@ -205,7 +205,9 @@ class Chat:
             if history is not None:
                 history.finish(last.id, last.message.content, last.message.thinking, {"stopped": True})
             return None
-        return self.take_back()
+        # It stays kept until another takes its place.
+        *self.entries, question, _ = self.entries
+        return question.message.content
 
     def open_model(self, name: str, num_ctx: int | None = None) -> None:
         """Put another model, or the same with another context, in the place of this one.

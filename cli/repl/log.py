@@ -76,8 +76,9 @@ class Log:
             talk = self._own(history)
             if talk is None:
                 return None
-            asked = history.add(talk, before, Message("user", question), model=model)
-            return asked, history.add(talk, asked, Message("assistant"), model=model, is_open=True)
+            both = Message("user", question), Message("assistant")
+            asked, answer = history.add(talk, before, *both, model=model, is_open=True)
+            return asked, answer
 
         written = self._try(write)
         if written is None:

@@ -22,7 +22,7 @@ def history(tmp_path: Path):
 def say(history: History, talk: int, *texts: str, before: int | None = None) -> int | None:
     for number, text in enumerate(texts):
         role = "assistant" if number % 2 else "user"
-        before = history.add(talk, before, Message(role, text))
+        (before,) = history.add(talk, before, Message(role, text))
     return before
 
 
@@ -84,6 +84,8 @@ def test_a_branch_outlives_what_it_came_from(history: History) -> None:
     assert (found.parent, found.title) == (None, "aside")
     assert texts(history, branch) == ["one", "two", "else"]
     assert history.search("three") == ()
+    ((found, saved),) = history.search("two")
+    assert (found.id, saved.message.content) == (branch, "two")
     history.remove(branch)
     assert history.list() == ()
     with closing(sqlite3.connect(history.path)) as db:
@@ -101,7 +103,7 @@ def test_what_was_removed_is_not_readable_any_more(history: History) -> None:
 def test_a_reply_that_was_cut_short_is_there(history: History) -> None:
     talk = history.begin("m", {})
     asked = say(history, talk, "why?")
-    answer = history.add(talk, asked, Message("assistant"), is_open=True)
+    (answer,) = history.add(talk, asked, Message("assistant"), is_open=True)
     history.append(answer, "hm ", thought=True)
     history.append(answer, "well", thought=True)
     history.append(answer, "Bec", thought=False)
@@ -109,6 +111,10 @@ def test_a_reply_that_was_cut_short_is_there(history: History) -> None:
     with History(history.path) as again:
         saved = again.messages(talk)[-1]
         assert (saved.message.content, saved.message.thinking, saved.open) == ("Because", "hm well", True)
+        assert [found.id for _, found in (*again.search("because"), *again.search("M WELL"))] == [
+            saved.id
+        ] * 2
+        assert again.search("mBec") == ()
         again.finish(saved.id, "Because", "hm well", {"used": 7})
         whole = again.messages(talk)[-1]
         assert (whole.message, whole.open, whole.details) == (saved.message, False, {"used": 7})

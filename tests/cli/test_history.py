@@ -34,9 +34,11 @@ def kept(llm) -> Path:
     path = chat_folder(load_settings()) / HISTORY_FILE
     with History(path) as history:
         talk = history.begin("pocket", {"system": "Be."})
-        asked = history.add(talk, None, Message("user", "What is a binary tree?"))
-        answer = history.add(
-            talk, asked, Message("assistant", "A tree with **two**\x1b[2J arms", thinking="hm")
+        _, answer = history.add(
+            talk,
+            None,
+            Message("user", "What is a binary tree?"),
+            Message("assistant", "A tree with **two**\x1b[2J arms", thinking="hm"),
         )
         branch = history.begin("other", {}, parent=talk, head=answer, title="aside")
         history.add(branch, answer, Message("user", "And three?"))

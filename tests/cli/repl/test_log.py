@@ -100,6 +100,9 @@ def test_a_question_without_any_answer_comes_back_to_the_prompt(tmp_path: Path, 
     again.repl.resume(found)
     assert again.repl._waiting == "lost?"
     assert again.chat.entries == []
+    assert [saved.message.content for saved in again.kept.messages(1)] == ["lost?", ""]
+    again.typed(" Found.")
+    assert [saved.message.content for saved in again.kept.messages(1)] == ["lost? Found.", "ok"]
 
 
 def test_what_another_chat_went_on_with_stays_its_own(tmp_path: Path, talk) -> None:

@@ -275,7 +275,32 @@ def test_no_log_adds_nothing_to_what_it_goes_on_with(run: Run, tmp_path: Path) -
     assert "9 + 9" not in (tmp_path / "state" / "mull" / "chat" / "typed").read_text()
 
 
+def test_a_question_that_was_killed_while_the_model_thought_waits_in_the_prompt(
+    run: Run, tmp_path: Path
+) -> None:
+    at = run("chat", "pocket")
+    for setting in ('logit_bias {"509": -100}', "think_soft 0", "think_loop off"):  # it thinks for ever
+        at.type(f"/set parameter {setting}")
+    at.type("What is 20 + 22?")
+    at.wait("Ctrl-T answers now")
+    at.kill(signal.SIGKILL)
+    assert at.end() == -signal.SIGKILL
+    for _ in range(2):  # to look at it changes nothing
+        at = run("chat", "--continue")
+        at.wait(lambda at=at: ">>> What is 20 + 22?" in at.lines[at.screen.cursor.y])
+        assert "What is 20 + 22?" in history(tmp_path, "show")
+        at.kill(signal.SIGKILL)
+        assert at.end() == -signal.SIGKILL
+    at = run("chat", "--continue", "--think", "off", "--temperature", "0")
+    at.wait(lambda at=at: ">>> What is 20 + 22?" in at.lines[at.screen.cursor.y])
+    at.send("\r")
+    at.wait("2,048")  # the status bar tells what the answer took
+    assert at.leave() == 0
+    assert json.loads(history(tmp_path, "list", "--json"))[0]["messages"] == 2
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_twenty_kills_at_any_moment(run: Run, tmp_path: Path) -> None:
     """Whenever it is killed, the file opens, what was asked is there, and the conversation goes on."""
     import random
