@@ -165,6 +165,7 @@ class LLM:
         )
         asked = Asked(
             prompt_tokens=len(prompt.ids),
+            token_bytes=self.tokenizer.token_bytes,
             load_ms=self._take_load_ms(),
             enforced=plan is not None or not self.family.can_think,
             notes=(*notes, *kept),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import EngineStopped, InvalidRequest
 from ..runtime.grammar.constraint import Conformity, Constraint
@@ -14,7 +14,18 @@ from ..runtime.request import Output
 from ..runtime.sampling.logprobs import TokenLogprob
 from ..runtime.thoughts import ThoughtCounter
 from ..runtime.worker import Stream
-from .stream import Done, Event, Progress, ReplyParser, Text, Thinking, ToolCallEvent, Truncated, Usage
+from .stream import (
+    Done,
+    Event,
+    Progress,
+    Reasoning,
+    ReplyParser,
+    Text,
+    Thinking,
+    ToolCallEvent,
+    Truncated,
+    Usage,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +34,11 @@ class Asked:
 
     load_ms: time that was spent on loading for it; enforced: its thoughts are kept within their budget; notes: what the
     user should know of its limits; format: what the answer must look like; truncated: what was left out of the
-    conversation; prompt_ids: what the model continues.
+    conversation; prompt_ids: what the model continues; token_bytes: what a token stands for.
     """
 
     prompt_tokens: int
+    token_bytes: Callable[[int], bytes]
     load_ms: float = 0.0
     enforced: bool = True
     notes: tuple[str, ...] = field(default=())
@@ -35,12 +47,41 @@ class Asked:
     prompt_ids: tuple[int, ...] = ()
 
 
+class _Reports:
+    """Deals the reports on drawn tokens out to the pieces of text that they have made."""
+
+    def __init__(self, token_bytes: Callable[[int], bytes]) -> None:
+        self._token_bytes = token_bytes
+        self._waiting: list[tuple[TokenLogprob, bytes]] = []
+
+    def add(self, reports: Iterable[TokenLogprob]) -> None:
+        """Take the reports on the next tokens."""
+        self._waiting += ((report, self._token_bytes(report.token)) for report in reports)
+
+    def of(self, text: str) -> tuple[TokenLogprob, ...]:
+        """Return those on the tokens that a piece is made of; tags before it are passed over."""
+        whole, wanted = b"".join(piece for _, piece in self._waiting), text.encode("utf-8", "replace")
+        begin = whole.find(wanted)
+        # A tag or a stop string may have been taken out of its middle.
+        begin, end = (0, len(whole)) if begin < 0 else (begin, begin + len(wanted))
+        found, left, at = [], [], 0
+        for report, piece in self._waiting:
+            if at >= end:
+                left.append((report, piece))
+            elif at + len(piece) > begin:
+                found.append(report)
+            at += len(piece)
+        self._waiting = left
+        return tuple(found)
+
+
 def events(stream: Stream, parser: ReplyParser, thoughts: ThoughtCounter, asked: Asked) -> Iterator[Event]:
     """Yield a reply's events, ending with Done; closing the iterator stops the answer."""
     submitted = first_token = time.perf_counter()
     ids: list[int] = []
     answer: list[str] = []
     logprobs: list[TokenLogprob] = []
+    reports = _Reports(asked.token_bytes)
     called = False
     last: Output | None = None
     with stream:
@@ -50,16 +91,17 @@ def events(stream: Stream, parser: ReplyParser, thoughts: ThoughtCounter, asked:
                 first_token = time.perf_counter()
             ids += output.tokens
             logprobs += output.logprobs
+            reports.add(output.logprobs)
             if not ids:
                 yield Progress(output.num_computed, output.num_prompt)
             was_thinking = parser.thinking
             found = parser.feed(output.text)
             called = called or any(isinstance(event, ToolCallEvent) for event in found)
-            yield from _kept(found, answer)
+            yield from _kept(found, answer, reports)
             thoughts.feed(output.tokens, thinking=was_thinking and parser.thinking)
         ending = parser.flush()
         called = called or any(isinstance(event, ToolCallEvent) for event in ending)
-        yield from _kept(ending, answer)
+        yield from _kept(ending, answer, reports)
     ended = time.perf_counter()
     assert last is not None
     assert last.finish is not None
@@ -112,12 +154,14 @@ def saving(reply: Iterator[Event], prompts: PromptCache, prompt_ids: tuple[int, 
             prompts.save((*prompt_ids, *said))
 
 
-def _kept(found: Iterable[Event], answer: list[str]) -> Iterator[Event]:
-    """Yield events and keep the answer's text."""
+def _kept(found: Iterable[Event], answer: list[str], reports: _Reports) -> Iterator[Event]:
+    """Yield events, with the reports on their tokens, and keep the answer's text."""
     for event in found:
         if isinstance(event, Text):
             answer.append(event.text)
-        yield event
+        yield (
+            replace(event, logprobs=reports.of(event.text)) if isinstance(event, Text | Reasoning) else event
+        )
 
 
 def _conformity(answer: str, form: Constraint | None) -> Conformity | None:

@@ -58,9 +58,9 @@ class Chunks:
     def feed(self, event: Event) -> Iterator[Json]:
         """Yield what an event becomes; most become one object, progress becomes none."""
         if isinstance(event, Text):
-            yield self._piece(event.text)
+            yield {**self._piece(event.text), **self._logprobs(event.logprobs)}
         elif isinstance(event, Reasoning):
-            yield self._piece("", thinking=event.text)
+            yield {**self._piece("", thinking=event.text), **self._logprobs(event.logprobs)}
         elif isinstance(event, ToolCallEvent):
             yield self._piece("", tool_calls=[_call(event)])
         elif isinstance(event, Done):
@@ -86,7 +86,7 @@ class Chunks:
             elif isinstance(event, ToolCallEvent):
                 calls.append(_call(event))
             elif isinstance(event, Done):
-                last = self._last(event)
+                last = {**self._last(event), **self._logprobs(event.logprobs)}
         extra: Json = {"thinking": thinking} if thinking else {}
         if calls:
             extra["tool_calls"] = calls
@@ -114,11 +114,13 @@ class Chunks:
         }
         if usage.cached_tokens:
             last["prompt_cached_count"] = usage.cached_tokens
-        if done.logprobs:
-            last["logprobs"] = [self._logprob(drawn) for drawn in done.logprobs]
         if done.conformity is not None:
             last["format_conformity"] = done.conformity
         return last | _thinking(done)
+
+    def _logprobs(self, drawn: Iterable[TokenLogprob]) -> Json:
+        found = [self._logprob(one) for one in drawn]
+        return {"logprobs": found} if found else {}
 
     def _logprob(self, drawn: TokenLogprob) -> Json:
         top = [self._token(*likely) for likely in drawn.top]

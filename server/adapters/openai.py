@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ... import __version__
 from ...chat.extensions import extensions
-from ...chat.stream import Done, Event, Usage
+from ...chat.stream import Done, Event, Text, Usage
 from ...errors import ContextExceeded, ModelNotFound, MullError, OutOfMemory
 from ...registry.store import Entry
 from ...runtime.sampling.logprobs import TokenLogprob
@@ -187,21 +187,9 @@ def finish_reason(done: Done, *, calls: bool) -> str:
     return "tool_calls" if calls else "stop"
 
 
-def answer_logprobs(done: Done, answer: str, token_bytes: TokenBytes) -> list[TokenLogprob]:
-    """Return the reports on the tokens that the answer is made of: thoughts and tags have some too."""
-    if not answer:
-        return []
-    pieces = [token_bytes(one.token) for one in done.logprobs]
-    whole, wanted = b"".join(pieces), answer.encode("utf-8", "replace")
-    begin = whole.rfind(wanted)
-    if begin < 0:  # a tag or a stop string was taken out of its middle
-        return list(done.logprobs)
-    found, at = [], 0
-    for one, piece in zip(done.logprobs, pieces, strict=True):
-        if at < begin + len(wanted) and at + len(piece) > begin:
-            found.append(one)
-        at += len(piece)
-    return found
+def answer_logprobs(events: Iterable[Event]) -> list[TokenLogprob]:
+    """Return the reports on the tokens that the answer is made of."""
+    return [report for event in events if isinstance(event, Text) for report in event.logprobs]
 
 
 def chat_logprob(one: TokenLogprob, token_bytes: TokenBytes) -> dict[str, object]:

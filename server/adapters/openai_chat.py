@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ...chat.request import ChatRequest
 from ...chat.stream import Done, Event, Progress, Reasoning, Text, ToolArguments, ToolCallBegin, ToolCallEvent
@@ -83,7 +83,6 @@ class Chunks:
         self._index = index
         self._dones = dones
         self._has_begun = False
-        self._answer: list[str] = []
         self._calls: dict[str, int] = {}  # the id of a call -> its index
         self._open: dict[int, str] = {}  # the event's index of a call -> its id
         self._has_arguments: set[str] = set()
@@ -92,8 +91,10 @@ class Chunks:
     def feed(self, event: Event) -> Iterator[dict[str, object]]:
         """Yield what an event becomes."""
         if isinstance(event, Text):
-            self._answer.append(event.text)
-            yield from self._delta({"content": event.text})
+            found = _logprobs(self._head, [event])
+            yield from self._delta(
+                {"content": event.text}, report={} if found is None else {"logprobs": found}
+            )
         elif isinstance(event, Reasoning):
             if self._head.shows_thinking:
                 yield from self._delta({"reasoning_content": event.text, "reasoning": event.text})
@@ -138,9 +139,7 @@ class Chunks:
     def _end(self, done: Done) -> Iterator[dict[str, object]]:
         self._dones.append((0, done))
         reason = finish_reason(done, calls=self._num_whole > 0)
-        found = _logprobs(self._head, done, "".join(self._answer))
-        more = {"timings": timings(done.usage), **beside(done)}
-        yield from self._delta({}, reason, {} if found is None else {"logprobs": found}, more)
+        yield from self._delta({}, reason, more={"timings": timings(done.usage), **beside(done)})
 
     def _delta(
         self,
@@ -215,15 +214,14 @@ def _choice(head: Head, index: int, events: Sequence[Event], done: Done) -> dict
     return {
         "index": index,
         "message": message,
-        "logprobs": _logprobs(head, done, answer),
+        "logprobs": _logprobs(head, events),
         "finish_reason": finish_reason(done, calls=bool(calls)),
     }
 
 
-def _logprobs(head: Head, done: Done, answer: str) -> dict[str, object] | None:
+def _logprobs(head: Head, events: Iterable[Event]) -> dict[str, object] | None:
     """Return the reports on the answer's tokens; None where none were asked for."""
     texts = head.token_bytes
     if texts is None:
         return None
-    found = [chat_logprob(one, texts) for one in answer_logprobs(done, answer, texts)]
-    return {"content": found, "refusal": None}
+    return {"content": [chat_logprob(one, texts) for one in answer_logprobs(events)], "refusal": None}

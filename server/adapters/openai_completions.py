@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...chat.request import ChatRequest
@@ -105,7 +105,7 @@ def reply(
         choice: dict[str, object] = {
             "index": index,
             "text": before[number] + text,
-            "logprobs": _logprobs(head, done, text, len(before[number])),
+            "logprobs": _logprobs(head, events, len(before[number])),
             "finish_reason": finish_reason(done, calls=False),
         }
         if thought and head.shows_thinking:
@@ -134,21 +134,20 @@ class Chunks:
         self._before = before
         self._offset = len(before)
         self._dones = dones
-        self._answer: list[str] = []
 
     def feed(self, event: Event) -> Iterator[dict[str, object]]:
         """Yield what an event becomes."""
         if isinstance(event, Text):
-            self._answer.append(event.text)
-            yield self._chunk(event.text)
+            report = _logprobs(self._head, [event], self._offset)
+            self._offset += len(event.text)
+            yield self._chunk(event.text, {"logprobs": report})
         elif isinstance(event, Reasoning):
             if self._head.shows_thinking:
                 yield self._chunk("", {"reasoning_content": event.text})
         elif isinstance(event, Done):
             self._dones.append((self._prompt, event))
-            report = _logprobs(self._head, event, "".join(self._answer), self._offset)
             more = {"timings": timings(event.usage), **beside(event)}
-            choice = {"finish_reason": finish_reason(event, calls=False), "logprobs": report}
+            choice = {"finish_reason": finish_reason(event, calls=False)}
             yield self._chunk("", choice, more)
 
     def fail(self, failure: MullError) -> Iterator[dict[str, object]]:
@@ -182,12 +181,12 @@ def _refuse(body: CompletionBody) -> None:
         raise NotSupported("echo comes without logprobs: those of a prompt are not computed", field="echo")
 
 
-def _logprobs(head: Head, done: Done, answer: str, offset: int) -> dict[str, object] | None:
+def _logprobs(head: Head, events: Iterable[Event], offset: int) -> dict[str, object] | None:
     """Return the reports on the answer's tokens in the form of /v1/completions; None where none were asked for."""
     texts = head.token_bytes
     if texts is None:
         return None
-    found = answer_logprobs(done, answer, texts)
+    found = answer_logprobs(events)
     tokens = [_text(texts, one.token) for one in found]
     offsets = []
     for token in tokens:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ...chat.message import Message, ToolCall
 from ...chat.stream import Done, Event, Reasoning, Text, ToolArguments, ToolCallBegin, ToolCallEvent
 from ...errors import MullError
-from .openai import TokenBytes, answer_logprobs, beside, chat_logprob, error, timings
+from ...runtime.sampling.logprobs import TokenLogprob
+from .openai import TokenBytes, beside, chat_logprob, error, timings
 from .openai_chat import arguments_text
 from .openai_messages import read_arguments
 
@@ -57,6 +58,7 @@ class Writer:
         self._has_begun = False
         self._open: dict[str, object] | None = None  # the message or the thought under way
         self._pieces: list[str] = []
+        self._logprobs: list[dict[str, object]] = []
         self._calls: dict[str, dict[str, object]] = {}  # the id of a call -> its item
         self._latest: dict[int, str] = {}  # the event's index of a call -> its id
         self._answer: list[str] = []
@@ -69,7 +71,7 @@ class Writer:
             yield self._told("response.in_progress", response=dict(self.response))
         if isinstance(event, Text):
             self._answer.append(event.text)
-            yield from self._piece("message", event.text)
+            yield from self._piece("message", event.text, event.logprobs)
         elif isinstance(event, Reasoning):
             if self._shows_thinking:
                 yield from self._piece("reasoning", event.text)
@@ -103,13 +105,19 @@ class Writer:
         number, self._number = self._number, self._number + 1
         return kind, {"type": kind, "sequence_number": number, **fields}
 
-    def _piece(self, kind: str, text: str) -> Iterator[Told]:
+    def _piece(self, kind: str, text: str, logprobs: Sequence[TokenLogprob] = ()) -> Iterator[Told]:
         if self._open is None or self._open["type"] != kind:
             yield from self._close()
             yield from self._begin(kind)
         self._pieces.append(text)
         if kind == "message":
-            yield self._of_open("response.output_text.delta", content_index=0, delta=text, logprobs=[])
+            found = (
+                []
+                if self._token_bytes is None
+                else [chat_logprob(one, self._token_bytes) for one in logprobs]
+            )
+            self._logprobs += found
+            yield self._of_open("response.output_text.delta", content_index=0, delta=text, logprobs=found)
         elif self._summarizes:
             yield self._of_open("response.reasoning_summary_text.delta", summary_index=0, delta=text)
         else:
@@ -122,7 +130,7 @@ class Writer:
         else:
             item = {"id": _new_id("rs"), "type": kind, "summary": [], "content": []}
         item["status"] = "in_progress"
-        self._open, self._pieces = item, []
+        self._open, self._pieces, self._logprobs = item, [], []
         self._output.append(item)
         yield self._told("response.output_item.added", output_index=len(self._output) - 1, item=dict(item))
         if kind == "reasoning" and self._summarizes:
@@ -132,16 +140,14 @@ class Writer:
             part = _text_part("") if kind == "message" else {"type": "reasoning_text", "text": ""}
             yield self._of_open("response.content_part.added", content_index=0, part=part)
 
-    def _close(
-        self, status: str = "completed", logprobs: list[dict[str, object]] | None = None
-    ) -> Iterator[Told]:
+    def _close(self, status: str = "completed") -> Iterator[Told]:
         """Close the message or the thought under way, if there is one."""
         item = self._open
         if item is None:
             return
         text = "".join(self._pieces)
         if item["type"] == "message":
-            part = _text_part(text, logprobs)
+            part = _text_part(text, self._logprobs)
             item["content"] = [part]
             yield self._of_open(
                 "response.output_text.done", content_index=0, text=text, logprobs=part["logprobs"]
@@ -201,11 +207,7 @@ class Writer:
     def _end(self, done: Done) -> Iterator[Told]:
         self.done = done
         is_cut = done.reason in ("length", "repeat")
-        texts, logprobs = self._token_bytes, None
-        if texts is not None:
-            found = answer_logprobs(done, "".join(self._answer), texts)
-            logprobs = [chat_logprob(one, texts) for one in found]
-        yield from self._close("incomplete" if is_cut else "completed", logprobs)
+        yield from self._close("incomplete" if is_cut else "completed")
         # A call that proved broken has come as text too, and must not be taken for one.
         broken = [item for item in self._calls.values() if item["status"] != "completed"]
         for item in broken:

@@ -132,6 +132,12 @@ def test_logprobs(client):
     for drawn in reply.logprobs:
         assert drawn.top_logprobs[0].logprob >= drawn.top_logprobs[1].logprob
         assert drawn.logprob <= 0
+    streamed = client.chat(
+        "pocket", QUESTION, logprobs=True, top_logprobs=2, think=False, options=GREEDY, stream=True
+    )
+    for chunk in streamed:
+        if chunk.message.content:
+            assert "".join(drawn.token for drawn in chunk.logprobs) == chunk.message.content
 
 
 def test_a_modelfiles_parameters_hold_unless_the_request_sets_them(client):

@@ -173,6 +173,11 @@ def test_logprobs(client):
     for entry in entries:
         assert len(entry.top_logprobs) == 3
         assert entry.top_logprobs[0].logprob == entry.logprob <= 0
+    told = []
+    for chunk in client.chat.completions.create(**GREEDY, logprobs=True, top_logprobs=3, stream=True):
+        if chunk.choices[0].delta.content:
+            told += chunk.choices[0].logprobs.content
+    assert [entry.bytes for entry in told] == [entry.bytes for entry in entries]
 
 
 def test_a_logit_bias_bans_a_token(client, live):

@@ -136,10 +136,13 @@ def test_what_was_left_out_is_told():
 def test_logprobs():
     drawn = TokenLogprob(1, -0.5, ((1, -0.5), (2, float("-inf"))))
     spell = {1: "é".encode(), 2: b"\xff"}.__getitem__
-    last = streamed(ollama.Chunks("m", chat=True, spell=spell), [done(logprobs=(drawn,))])[-1]
+    events = [Reasoning("hm"), Text("é", (drawn,)), done(logprobs=(drawn,))]
+    thought, piece, last = streamed(ollama.Chunks("m", chat=True, spell=spell), events)
+    whole = ollama.Chunks("m", chat=True, spell=spell).whole(events)
     first = {"token": "é", "logprob": -0.5, "bytes": [195, 169]}
     second = {"token": "\ufffd", "logprob": -9999.0, "bytes": [255]}
-    assert last["logprobs"] == [{**first, "top_logprobs": [first, second]}]
+    assert piece["logprobs"] == whole["logprobs"] == [{**first, "top_logprobs": [first, second]}]
+    assert "logprobs" not in {**thought, **last}
 
 
 def test_errors():

@@ -232,7 +232,7 @@ def test_usage_comes_last_where_it_was_asked_for():
 def test_logprobs_are_those_of_the_answer():
     reports = tuple(TokenLogprob(token, -token / 2, ((token, -token / 2), (2, -9.0))) for token in TEXTS)
     head = Head("i", "m", "f", token_bytes=TEXTS.__getitem__)
-    events = [Reasoning("so"), Text("fün"), Text("f"), done(logprobs=reports)]
+    events = [Reasoning("so"), Text("fün", reports[3:4]), Text("f", reports[4:5]), done(logprobs=reports)]
     [choice] = openai_chat.reply(head, [events])["choices"]
     assert [entry["bytes"] for entry in choice["logprobs"]["content"]] == [list(TEXTS[4]), list(TEXTS[5])]
     assert choice["logprobs"]["content"][0]["logprob"] == -2.0
@@ -241,20 +241,22 @@ def test_logprobs_are_those_of_the_answer():
         "logprob": -9.0,
         "bytes": [115, 111],
     }
-    assert streamed(events, head)[-1]["choices"][0]["logprobs"] == choice["logprobs"]
+    *_, first, second, last = (chunk["choices"][0] for chunk in streamed(events, head))
+    assert first["logprobs"]["content"] + second["logprobs"]["content"] == choice["logprobs"]["content"]
+    assert "logprobs" not in last
 
 
 def test_logprobs_are_numbers_whatever_the_model_thought():
     report = TokenLogprob(2, -float("inf"), ((3, -float("inf")),))
     head = Head("i", "m", "f", token_bytes=TEXTS.__getitem__)
-    reply = openai_chat.reply(head, [[Text("so"), done(logprobs=(report,))]])
+    reply = openai_chat.reply(head, [[Text("so", (report,)), done(logprobs=(report,))]])
     json.dumps(reply, allow_nan=False)
 
 
 def test_completions_and_their_logprobs():
     reports = tuple(TokenLogprob(token, -1.0, ((2, -1.0),)) for token in (2, 2))
     head = Head("i", "m", "f", token_bytes=TEXTS.__getitem__)
-    events = [Text("so"), Text("so"), done("length", logprobs=reports)]
+    events = [Text("so", reports[:1]), Text("so", reports[1:]), done("length", logprobs=reports)]
     [choice] = openai_completions.reply(head, [(0, events)], ["> "])["choices"]
     assert (choice["text"], choice["finish_reason"]) == ("> soso", "length")
     assert choice["logprobs"] == {
@@ -267,7 +269,7 @@ def test_completions_and_their_logprobs():
     told = [chunk["choices"][0] for event in events for chunk in chunks.feed(event)]
     assert "".join(one["text"] for one in told) == "> soso"
     assert {one["index"] for one in told} == {3}
-    assert told[-1]["logprobs"] == choice["logprobs"]
+    assert [one["logprobs"] and one["logprobs"]["text_offset"] for one in told] == [[2], [4], None]
 
 
 def test_completions_of_several_prompts_count_each_once():

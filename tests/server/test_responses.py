@@ -244,10 +244,12 @@ def test_thoughts_can_be_left_out():
 
 def test_logprobs_stand_beside_the_text():
     reports = (TokenLogprob(1, -0.5, ((1, -0.5),)),)
-    _, writer = write([Text("x"), done(logprobs=reports)], token_bytes=lambda token: b"x")
+    told, writer = write([Text("x", reports), done(logprobs=reports)], token_bytes=lambda token: b"x")
+    [delta] = [fields for kind, fields in told if kind == "response.output_text.delta"]
     [part] = writer.response["output"][0]["content"]
     assert part["logprobs"][0]["token"] == "x"
     assert part["logprobs"][0]["top_logprobs"][0]["logprob"] == -0.5
+    assert delta["logprobs"] == part["logprobs"]
 
 
 def test_a_failure_on_the_way():
