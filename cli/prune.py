@@ -34,9 +34,9 @@ def command(
     coming = unfinished(store)
     idle = sum(item.nbytes for item in coming if not item.active)
     if not dry_run:
-        idle = drop_unfinished(store)
-        coming = unfinished(store)
         gone = store.prune(grace=0.0)
+        idle = drop_unfinished(store)  # with what is remembered of blobs that are gone
+        coming = unfinished(store)
         unused = {digest: unused.get(digest, 0) for digest in gone}
     total = idle + sum(unused.values())
     if as_json:
