@@ -116,9 +116,12 @@ def _to_gguf(source: str, run: Run, asked: Asked, *, dry_run: bool, as_json: boo
     """Plan, and unless that is all, write and report; return what `--json` prints."""
     with open_source(source) as opened:
         if asked.goal is None:
+            if asked.text.report and asked.text.file is not None:
+                # Before the model is written: it would stand there, and the command have failed.
+                _check_text(opened, asked.text.file)
             plan = run.plan(opened, _type(opened, asked.target, asked.kind))
         else:
-            plan = run.find(opened, asked.goal, asked.text.file, asked.target)
+            plan = run.find(opened, asked.goal, asked.text.file, asked.target, writes=not dry_run)
         if dry_run:
             if not as_json:
                 print("\n".join(plan_lines(plan)))
@@ -128,6 +131,13 @@ def _to_gguf(source: str, run: Run, asked: Asked, *, dry_run: bool, as_json: boo
         if asked.text.report:
             written |= {"report": _report(source, opened, run, asked.text, as_json=as_json)}
     return written
+
+
+def _check_text(opened: Opened, text: Path) -> None:
+    """Raise InvalidRequest for a text that the model cannot be measured on."""
+    from .quantize_trials import window_size
+
+    window_size(opened.checkpoint, text)
 
 
 def _report(source: str, opened: Opened, run: Run, text: TextFlags, *, as_json: bool) -> dict[str, object]:

@@ -13,7 +13,7 @@ from .formats import human_bytes, printable
 from .progress import BYTES, ProgressLine, clock_text
 from .quantize_flags import FileFlags, MixtureFlags
 from .quantize_source import Opened, check_target
-from .quantize_tables import fallback_note, plan_json
+from .quantize_tables import coverage_note, fallback_note, plan_json
 from .terminal import Terminal
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..quant.file_types import FileType
     from ..quant.imatrix import ImportanceMatrix
     from .quantize_goals import Goal
-    from .quantize_target import Found
+    from .quantize_target import Found, Search
 
 
 class Run:
@@ -57,8 +57,13 @@ class Run:
             changed |= self._read_importance(opened, self.mixture.imatrix)
         return make_plan(source, self.mixture.options(kind), changed)
 
-    def find(self, opened: Opened, goal: Goal, text: Path | None, target: Path | None) -> Plan:
-        """Work out the mixture that loses least at a size; measures on the text, if there is one."""
+    def find(
+        self, opened: Opened, goal: Goal, text: Path | None, target: Path | None, *, writes: bool
+    ) -> Plan:
+        """Work out the mixture that loses least at a size; measures on the text, if there is one.
+
+        writes: whether it is to be written, so that a place where it cannot be is refused first.
+        """
         from ..models.quantize import parse_pair, use_threads
         from ..runtime.load_options import LoadOptions
         from ..settings import load_settings
@@ -76,11 +81,27 @@ class Run:
         output = self.files.output(target or Path("model.gguf"))
         search = Search(opened, goal, self.mixture.options(None), changed, output)
         search.check(allow_requantize=self.mixture.allow_requantize)
+        if writes:
+            self._check_place(opened, search, target)
         load = LoadOptions(device="cpu", threads=self.threads or None, cpu=load_settings().cpu)
         self.found = search.run(load, text, self.importance, self.terminal, quiet=self.quiet)
         if self.found.importance is not None:
             self.importance = self.found.importance
         return self.found.plan
+
+    def _check_place(self, opened: Opened, search: Search, target: Path | None) -> None:
+        """Raise what would keep the mixture from being written."""
+        if target is not None:
+            check_target(opened, search.check_place(target))
+            return
+        from ..registry.incoming import incoming
+        from ..registry.store import Store
+        from ..settings import load_settings
+        from .create import inspect
+
+        inspect(opened.target.path)
+        with incoming(Store(load_settings().models_dir).root) as folder:
+            search.check_place(folder / "model.gguf")
 
     def _read_importance(self, opened: Opened, path: Path) -> Mapping[str, Value]:
         """Read the importance matrix and return what the new file says about it."""
@@ -88,6 +109,9 @@ class Run:
 
         self.importance = ImportanceMatrix.read(path)
         self.importance.check({tensor.name: tensor.shape for tensor in opened.source.tensors})
+        note = coverage_note(opened.source, self.importance)
+        if note is not None and not self.quiet:
+            self.terminal.note(printable(note))
         said: dict[str, Value] = {"quantize.imatrix.file": str(path)}
         if self.importance.datasets:
             said["quantize.imatrix.dataset"] = self.importance.datasets[0]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..models.quantize import Plan
     from ..models.quantize_source import Source
     from ..quant.file_types import FileType
+    from ..quant.imatrix import ImportanceMatrix
     from ..quant.mixture import Choice
 
 _GAP = "  "
@@ -79,6 +80,33 @@ def fallback_note(plan: Plan) -> str | None:
         f"note: {len(found)} {verb} rows that no block divides, such as {first.name}: "
         f"{first.shape[-1]} columns, {first.target.name} instead of {first.wanted.name}"
     )
+
+
+def coverage_note(source: Source, importance: ImportanceMatrix) -> str | None:
+    """Say which matrices importance was not measured for, and which it names that the model lacks, if any.
+
+    Embeddings and heads do not count: llama-imatrix leaves them out.
+    """
+    from ..quant.tensor_roles import is_embedding, is_head, may_quantize
+
+    architecture = source.facts().architecture
+    matrices = [
+        tensor.name
+        for tensor in source.tensors
+        if may_quantize(tensor.name, tensor.shape, architecture)
+        and not is_embedding(tensor.name)
+        and not is_head(tensor.name)
+    ]
+    covered = sum(name in importance.entries for name in matrices)
+    known = {tensor.name for tensor in source.tensors}
+    unknown = [name for name in importance.entries if name not in known and not is_head(name)]
+    parts = []
+    if covered < len(matrices):
+        parts.append(f"covers {covered} of the model's {len(matrices)} matrices")
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        parts.append(f"names {unknown[0]}{more}, which the model has not")
+    return f"note: the importance matrix {' and '.join(parts)}" if parts else None
 
 
 def type_entries(source: Source | None) -> list[dict[str, object]]:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequest, MullError
-from ..models.quantize import Output, Plan, make_plan, refuse_requantizing, target_nbytes
+from ..models.checkpoint.gguf_writer import gguf_alignment
+from ..models.quantize import Output, Plan, check_place, make_plan, refuse_requantizing, target_nbytes
 from ..quant.dtype import DType
 from ..quant.file_types import FILE_TYPES, FileType
 from ..quant.mixture import MixtureOptions, undecided
 from ..quant.rounding import rounding_errors
 from ..quant.target import Item, Option, groups, possible_types, probe_type, solve
+from ..quant.tensor_roles import layer_of
 from .formats import human_bytes
 from .progress import WEIGHTS, ProgressLine
 from .quantize_goals import Goal
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 _SMALL = 10**8
 _GROUPS = (48, 24)
 _CONTEXT = 8192
-_ALIGNMENT = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +94,7 @@ class Search:
         self.options = replace(options, file_type=any_type)
         self.names = undecided(self.source.tensors, self.source.facts(changed), self.options)
         self.tensors = {tensor.name: tensor for tensor in self.source.tensors}
+        self.alignment = gguf_alignment({**self.source.metadata, **changed})
 
     def check(self, *, allow_requantize: bool) -> None:
         """Raise InvalidRequest for weights that were rounded before, and for a goal that nothing can come near."""
@@ -105,6 +107,21 @@ class Search:
                 field="target",
                 hint="give a TYPE instead",
             )
+
+    def check_place(self, path: Path) -> list[Path]:
+        """Raise what would keep the files from being written, before a search that may take long.
+
+        path: instead of the output's. Returns the names of the files, as far as they are known.
+        """
+        plan = self._plan(self._kept(), FILE_TYPES["Q8_0"])
+        most = target_nbytes(plan, self.output)
+        if self.goal.measure == "memory":
+            most = 0  # how many bytes of a file fit is known afterwards
+        elif self.goal.measure == "size":
+            most = min(most, int(self.goal.amount))
+        else:
+            most = min(most, int(self.goal.amount * self.source.num_weights / 8))
+        return check_place(plan, replace(self.output, path=path), most)
 
     def run(
         self,
@@ -169,7 +186,7 @@ class Search:
         """Return the bytes that count of a tensor: in a file, padded; in memory, packed."""
         nbytes = kind.shape_bytes(shape)
         if self.goal.measure == "size":
-            return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+            return -(-nbytes // self.alignment) * self.alignment
         if self.goal.measure == "bits":
             return nbytes
         from ..kernels.cpu import native
@@ -184,9 +201,13 @@ class Search:
         options = replace(self.options, file_type=file_type, exact=types)
         return make_plan(self.source, options, self.changed)
 
+    def _kept(self) -> dict[str, DType]:
+        """Return the types that the matrices have."""
+        return {name: self.tensors[name].kind for name in self.names}
+
     def _room(self) -> int:
         """Return the bytes for those tensors whose types are to be chosen."""
-        fixed = self._plan({name: self.tensors[name].kind for name in self.names}, FILE_TYPES["Q8_0"])
+        fixed = self._plan(self._kept(), FILE_TYPES["Q8_0"])
         others = [choice for choice in fixed.choices if choice.name not in set(self.names)]
         taken = sum(self._held(choice.target, choice.shape) for choice in others)
         if self.goal.measure == "memory":
@@ -279,15 +300,26 @@ class Search:
         assert chosen is not None, "the room was checked before"
         types = {name: option.kind for name, option in chosen.items()}
         cost = sum(option.cost for option in chosen.values())
-        return self._plan(types, self._file_type(types)), cost
+        plan = self._plan(types, FILE_TYPES["Q8_0"])
+        return self._plan(types, self._file_type(plan)), cost
 
-    def _file_type(self, types: Mapping[str, DType]) -> FileType:
-        """Return the type that the file is called by: that of most weights."""
-        counts: dict[str, int] = {}
-        for name, kind in types.items():
-            counts[kind.name] = counts.get(kind.name, 0) + _weights(self.tensors[name])
-        most = max(counts, key=lambda kind: counts[kind]) if counts else "q8_0"
-        return next(found for found in FILE_TYPES.values() if found.default == most)
+    def _file_type(self, plan: Plan) -> FileType:
+        """Return the type that the file is called by.
+
+        The recipe that would come nearest in size, of those whose main type some matrix of a layer has.
+        """
+        found = set(self.names)
+        chosen = {c.target.name for c in plan.choices if c.name in found and layer_of(c.name) is not None}
+        chosen = chosen or {c.target.name for c in plan.choices if c.name in found}
+        near = {
+            kind.name: abs(self._recipe(kind).nbytes - plan.nbytes)
+            for kind in FILE_TYPES.values()
+            if kind.default in chosen
+        }
+        return FILE_TYPES[min(near, key=lambda name: near[name]) if near else "Q8_0"]
+
+    def _recipe(self, kind: FileType) -> Plan:
+        return make_plan(self.source, replace(self.options, file_type=kind), self.changed)
 
 
 def _weights(tensor: SourceTensor) -> int:

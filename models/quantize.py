@@ -14,7 +14,8 @@ from ..errors import CheckpointError, CorruptFile, InvalidRequest, MullError
 from ..quant.dtype import DType, find_dequantizer, find_quantizer
 from ..quant.mixture import Choice, MixtureOptions, choose_types
 from .checkpoint.gguf_values import Typed, Value, ValueType, Verbatim, typed_like
-from .checkpoint.gguf_writer import NewTensor, gguf_nbytes, gguf_paths, write_gguf
+from .checkpoint.gguf_writer import NewTensor, gguf_nbytes, gguf_paths, part_paths, write_gguf
+from .checkpoint.new_files import NewFiles
 from .quantize_source import Source, SourceTensor
 
 if TYPE_CHECKING:
@@ -210,6 +211,18 @@ def target_nbytes(plan: Plan, output: Output) -> int:
         split_max_size=output.split_max_size,
         split_max_tensors=output.split_max_tensors,
     )
+
+
+def check_place(plan: Plan, output: Output, nbytes: int) -> list[Path]:
+    """Raise what would keep `nbytes` in all from being written, before they are made; nothing stays behind.
+
+    plan: one like that to come. Returns the files' names, but none where their number depends on the types.
+    """
+    certain = output.split_max_size is None
+    paths = target_paths(plan, output) if certain else part_paths(output.path, 2)
+    with NewFiles(paths, nbytes) as files:
+        files.create()
+    return paths if certain else []
 
 
 def _new_tensors(

@@ -217,7 +217,7 @@ def _check(tensors: Sequence[NewTensor]) -> None:
 
 def _parts(metadata: Mapping[str, Value], groups: list[list[NewTensor]]) -> list[_Part]:
     own = {key: value for key, value in metadata.items() if key not in SPLIT_KEYS}
-    alignment = _alignment(own.get("general.alignment", _ALIGNMENT))
+    alignment = gguf_alignment(own)
     if len(groups) == 1:
         return [_Part(_header(own, groups[0], alignment), tuple(groups[0]), alignment)]
     parts = []
@@ -233,7 +233,9 @@ def _parts(metadata: Mapping[str, Value], groups: list[list[NewTensor]]) -> list
     return parts
 
 
-def _alignment(value: Value) -> int:
+def gguf_alignment(metadata: Mapping[str, Value]) -> int:
+    """Return what each tensor's bytes are padded to a multiple of; raise InvalidRequest for what no file may have."""
+    value = metadata.get("general.alignment", _ALIGNMENT)
     if isinstance(value, Verbatim):
         number: object = int.from_bytes(value.data, "little")
     else:

@@ -167,6 +167,27 @@ def test_importance_is_used_and_noted(model, tmp_path, capsys):
     assert "measured on another model" in capsys.readouterr().err
 
 
+def test_importance_that_covers_little_is_noted(model, tmp_path, capsys):
+    entry = Entry(np.ones((1, 64), np.float32), np.array([512]))
+    names = [name for name, array in ARRAYS.items() if array.ndim > 1]
+    # Embedding and head are left out by llama-imatrix, and are not missed.
+    whole = {name: entry for name in names if name.startswith("blk.")}
+    ImportanceMatrix(whole | {"output.weight": entry}).write(tmp_path / "whole.gguf")
+    assert run("tiny.gguf", "out.gguf", "Q4_0", "--imatrix", "whole.gguf") == 0
+    assert "importance matrix" not in capsys.readouterr().err
+    few = dict.fromkeys(("blk.0.attn_q.weight", "blk.78.attn_q.weight", "blk.79.attn_q.weight"), entry)
+    ImportanceMatrix(few).write(tmp_path / "few.gguf")
+    expected = (
+        "note: the importance matrix covers 1 of the model's 4 matrices and names blk.78.attn_q.weight and 1 more, "
+        "which the model has not"
+    )
+    for words in (("Q4_0",), ("--target-bpw", 9), ("Q4_0", "--dry-run")):
+        assert run("tiny.gguf", "out.gguf", *words, "--imatrix", "few.gguf") == 0
+        assert capsys.readouterr().err.splitlines().count(expected) == 1
+    assert run("tiny.gguf", "out.gguf", "Q4_0", "--imatrix", "few.gguf", "-q") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_the_list_of_types(model, capsys):
     assert run("--list") == 0
     general = capsys.readouterr().out

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import folders
 import gguf
+import numpy as np
 import pytest
 import tiny
+from gguf_files import write_gguf
+from mull.cli import quantize_target
 from mull.cli.main import run_command
 from mull.models.cache import CacheTypes
+from mull.models.checkpoint import new_files
 from mull.models.checkpoint.open import open_checkpoint
 from mull.models.load import model_config
-from mull.quant.imatrix import ImportanceMatrix
+from mull.quant.file_types import FILE_TYPES
+from mull.quant.imatrix import Entry, ImportanceMatrix
+from mull.quant.target import Item, Option
+from mull.registry.store import Store
 from mull.runtime.backend import Backend
 from mull.runtime.load_options import LoadOptions
 from mull.runtime.memory import weights_room
 
+DEMO = Path(quantize_target.__file__).parents[1] / "models" / "pocket" / "pocket-q8_0.gguf"
 WORDS = "the weather is fine and the path is long so we walk on "
 
 
@@ -73,6 +82,77 @@ def test_bits_per_weight_on_a_text(here: Path, capsys: pytest.CaptureFixture[str
     assert len(tried) == len(set(tried))
     assert any(group["kl"] > 0 for group in search["groups"])
     assert len(set(kinds(here / "out.gguf").values())) > 2
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return the demo model in float32, and importance of all of its matrices, drawn."""
+    folder = tmp_path_factory.mktemp("demo")
+    assert run(DEMO, folder / "f32.gguf", "F32", "--allow-requantize", "-q") == 0
+    rng = np.random.default_rng(0)
+    entries = {
+        tensor.name: Entry(rng.exponential(size=(1, int(tensor.shape[0]))).astype(np.float32), np.array([1]))
+        for tensor in gguf.GGUFReader(folder / "f32.gguf").tensors
+        if len(tensor.shape) > 1
+    }
+    ImportanceMatrix(entries).write(folder / "m.gguf")
+    return folder / "f32.gguf", folder / "m.gguf"
+
+
+@pytest.mark.parametrize("bits", [3.5, 4.5, 5.25, 7])
+def test_bits_per_weight_of_the_demo_model(
+    demo: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], bits: float
+) -> None:
+    model, importance = demo
+    words = ("--target-bpw", bits, "--imatrix", importance, "--json")
+    assert run(model, tmp_path / "out.gguf", *words) == 0
+    report = found(capsys)
+    assert 0.99 * bits <= report["bits_per_weight"] <= bits  # type: ignore[operator]
+    tensors = gguf.GGUFReader(tmp_path / "out.gguf").tensors
+    total = 8 * sum(int(t.n_bytes) for t in tensors) / sum(int(t.n_elements) for t in tensors)
+    assert total == pytest.approx(report["bits_per_weight"], abs=1e-4)
+
+
+def test_a_file_is_called_by_the_recipe_of_its_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedding's type is that of most weights, and says nothing about the layers."""
+
+    def chosen(items: Sequence[Item], room: int) -> dict[str, Option]:
+        kinds = {"token_embd.weight": "q5_k"} | {
+            item.name: ("q4_k", "iq4_xs", "q3_k")[at % 3] for at, item in enumerate(items[1:])
+        }
+        return {i.name: next(o for o in i.options if o.kind.name == kinds[i.name]) for i in items}
+
+    monkeypatch.setattr(quantize_target, "solve", chosen)
+    rng = np.random.default_rng(0)
+    names = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up")
+    shapes = {"token_embd": (400, 256)} | {f"blk.{i}.{name}": (64, 256) for i in range(3) for name in names}
+    arrays = {f"{name}.weight": rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    model = write_gguf(tmp_path / "m.gguf", {"llama.block_count": 3}, arrays)
+    assert run(model, tmp_path / "out.gguf", "--target-bpw", 4.5, "--json") == 0
+    bits = found(capsys)["bits_per_weight"]
+    number = gguf.GGUFReader(tmp_path / "out.gguf").fields["general.file_type"].contents()
+    (name,) = (kind.name for kind in FILE_TYPES.values() if kind.number == number)
+    assert name.startswith(("Q4_K", "IQ4_XS", "Q3_K"))
+    assert run_command(["quantize", "--list", str(model), "--json"]) == 0
+    sizes = {entry["type"]: entry["bits_per_weight"] for entry in json.loads(capsys.readouterr().out)}
+    assert sizes[name] == pytest.approx(bits, abs=0.3)
+
+
+@pytest.mark.parametrize("alignment", [256, 4096])
+def test_the_alignment_of_the_source_counts(tmp_path: Path, alignment: int) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        f"blk.{layer}.{name}.weight": rng.standard_normal((10, 288), np.float32)
+        for layer in range(6)
+        for name in ("attn_q", "attn_k", "ffn_up", "ffn_gate")
+    }
+    model = write_gguf(tmp_path / "m.gguf", {"llama.block_count": 6}, arrays, alignment=alignment)
+    size = model.stat().st_size
+    for share in (0.5, 0.62, 0.8):
+        assert run(model, tmp_path / "out.gguf", "--target-size", f"{int(share * size)}B", "-q") == 0
+        assert (tmp_path / "out.gguf").stat().st_size <= share * size
 
 
 @pytest.mark.parametrize("nbytes", [60_000, 75_000, 120_000])
@@ -189,6 +269,63 @@ def test_what_is_refused(
     assert err.startswith("error: ")
     assert message in err
     assert len(err.splitlines()) <= 2
+    assert not (here / "out.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("none/out.gguf", "none: no such folder"),
+        ("llama.gguf", "is the file that is read"),
+        ("qwen3", "a folder, not a file"),
+        ("full.gguf", "only 1,000 are free there"),
+    ],
+)
+@pytest.mark.parametrize("goal", [("--target-bpw", 7), ("--target-size", "75KB")])
+def test_a_bad_place_is_refused_before_the_search(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    message: str,
+    goal: tuple[object, ...],
+) -> None:
+    monkeypatch.setattr(quantize_target, "Trials", not_to_be_called)
+    monkeypatch.setattr(quantize_target, "rounding_errors", not_to_be_called)
+    if target == "full.gguf":
+        monkeypatch.setattr(new_files, "free_bytes", lambda folder: 1000)
+    before = sorted(path.name for path in here.iterdir())
+    assert run("llama.gguf", target, *goal, "--file", "text") == 1
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in here.iterdir()) == before
+
+
+def test_a_full_store_is_refused_before_the_search(
+    store: Store, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantize_target, "rounding_errors", not_to_be_called)
+    monkeypatch.setattr(new_files, "free_bytes", lambda folder: 1000)
+    assert run("llama.gguf", "--name", "small", "--target-bpw", 7) == 1
+    assert "only 1,000 are free there" in capsys.readouterr().err
+    assert not list((store.root / "incoming").iterdir())
+
+
+def not_to_be_called(*words: object, **named: object) -> None:
+    pytest.fail("the search began")
+
+
+@pytest.mark.parametrize("text", ["short", "latin", "folder"])
+@pytest.mark.parametrize("wanted", [("Q4_0",), ("--target-bpw", 7)])
+def test_a_text_that_cannot_be_measured_on_is_refused_before_writing(
+    here: Path, capsys: pytest.CaptureFixture[str], text: str, wanted: tuple[object, ...]
+) -> None:
+    (here / "short").write_text("the weather")
+    (here / "latin").write_bytes(WORDS.encode() * 12 + b"\xe9")
+    (here / "folder").mkdir()
+    assert run("llama.gguf", "out.gguf", *wanted, "--report", "--file", text) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert text in err
     assert not (here / "out.gguf").exists()
 
 
