@@ -190,8 +190,8 @@ def test_a_kept_conversation(ask: Explain) -> None:
         talk = history.begin(
             "pocket", {"system": "Be.", "options": {"top_k": 3, "think": "off", "seed": 2}, "num_ctx": 640}
         )
-        asked = history.add(talk, None, Message("user", "What is 2 + 2?"))
-        history.add(talk, asked, Message("assistant", "4", thinking="2+2=4"))
+        both = Message("user", "What is 2 + 2?"), Message("assistant", "4", thinking="2+2=4")
+        history.add(talk, None, *both)
     found = ask("pocket", "--resume", str(talk), "And 3 + 3?", "--seed", "9")
     settings = sources(found)
     assert settings["top_k"] == (3, "session")

@@ -169,15 +169,12 @@ def test_several_choices_stream_side_by_side(client):
 def test_logprobs(client):
     reply = client.chat.completions.create(**GREEDY, logprobs=True, top_logprobs=3)
     entries = reply.choices[0].logprobs.content
-    assert b"".join(bytes(entry.bytes) for entry in entries) == b"1032"
-    for entry in entries:
-        assert len(entry.top_logprobs) == 3
-        assert entry.top_logprobs[0].logprob == entry.logprob <= 0
-    told = []
-    for chunk in client.chat.completions.create(**GREEDY, logprobs=True, top_logprobs=3, stream=True):
-        if chunk.choices[0].delta.content:
-            told += chunk.choices[0].logprobs.content
-    assert [entry.bytes for entry in told] == [entry.bytes for entry in entries]
+    assert bytes(byte for entry in entries for byte in entry.bytes) == b"1032"
+    assert {len(entry.top_logprobs) for entry in entries} == {3}
+    assert all(entry.top_logprobs[0].logprob == entry.logprob <= 0 for entry in entries)
+    chunks = client.chat.completions.create(**GREEDY, logprobs=True, top_logprobs=3, stream=True)
+    told = [c.choices[0].logprobs.content for c in chunks if c.choices[0].delta.content]
+    assert [entry.bytes for each in told for entry in each] == [entry.bytes for entry in entries]
 
 
 def test_a_logit_bias_bans_a_token(client, live):
