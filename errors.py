@@ -56,7 +56,18 @@ class InvalidRequest(MullError):
 
 
 class ContextExceeded(InvalidRequest):
-    """The prompt does not fit into the context."""
+    """The prompt does not fit into the context; tokens: those of the prompt and of the context, where known."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        hint: str | None = None,
+        tokens: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(message, field=field, hint=hint)
+        self.tokens = tokens
 
 
 class NotSupported(InvalidRequest):

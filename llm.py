@@ -304,6 +304,7 @@ class LLM:
                 f"{self.context_length} leaves room for",
                 field="prompt",
                 hint=f"{larger}shorten the prompt",
+                tokens=(len(prompt.ids), self.context_length),
             )
 
     def _take_load_ms(self) -> float:

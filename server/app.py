@@ -46,7 +46,8 @@ def make_app(options: ServerOptions, settings: Settings, pool: ModelPool | None 
         yield
         await models.close()
 
-    app = FastAPI(title="mull", lifespan=lifespan)
+    # FastAPI's own pages on the document would be loaded from other machines.
+    app = FastAPI(title="mull", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.pool = models
     app.state.settings = settings
     app.state.options = options
@@ -64,7 +65,7 @@ def make_app(options: ServerOptions, settings: Settings, pool: ModelPool | None 
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, MullError)
-    return error_response(request.url.path, error)
+    return error_response(request.scope, error)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -73,17 +74,17 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"] if part != "body")
     message = first["msg"] if not field else f"{field}: {first['msg']}"
-    return error_response(request.url.path, InvalidRequest(message, field=field or None))
+    return error_response(request.scope, InvalidRequest(message, field=field or None))
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, MullError):  # a body of ours that FastAPI could not read
-        return error_response(request.url.path, error.__cause__)
+        return error_response(request.scope, error.__cause__)
     failure = MullError("404 page not found" if error.status_code == 404 else str(error.detail))
     failure.status = error.status_code
-    return error_response(request.url.path, failure, headers=error.headers)
+    return error_response(request.scope, failure, headers=error.headers)
 
 
 async def _bug(request: Request, error: Exception) -> JSONResponse:
-    return error_response(request.url.path, MullError(f"internal error: {type(error).__name__}"))
+    return error_response(request.scope, MullError(f"internal error: {type(error).__name__}"))

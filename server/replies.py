@@ -32,7 +32,8 @@ class Reply:
     async with Reply(model, request, threads) as reply:     # raises what is wrong with the request
         async for event in reply: ...                       # raises what goes wrong later
 
-    begun_at, first_at: when it was begun and its first token came (time.perf_counter()); done: its end.
+    begun_at, first_at: when it was begun and its first token came (time.perf_counter()); done: its end;
+    prompt_tokens: what its prompt takes, once that has been told.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Reply:
         self.begun_at = time.perf_counter()
         self.first_at: float | None = None
         self.done: Done | None = None
+        self.prompt_tokens: int | None = None
 
     @property
     def id(self) -> str:
@@ -155,8 +157,11 @@ class Reply:
     def _note(self, event: Event) -> None:
         if self.first_at is None and not isinstance(event, Progress):
             self.first_at = time.perf_counter()
+        if isinstance(event, Progress):
+            self.prompt_tokens = event.total
         if isinstance(event, Done):
             self.done = event
+            self.prompt_tokens = event.usage.prompt_tokens
 
     def _tell(self) -> None:
         """Wake the loop, unless it has been and has not looked yet."""

@@ -87,7 +87,7 @@ class Gate:
             receive = self._limited(path, headers, receive)
         except MullError as error:
             wanted = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else None
-            await error_response(path, error, headers=wanted)(scope, receive, send)
+            await error_response(scope, error, headers=wanted)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

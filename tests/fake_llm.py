@@ -53,6 +53,9 @@ class FakeLLM:
         finally:
             self.num_stopped += not finished
 
+    def measure(self, request: ChatRequest) -> tuple[int, int | None]:
+        return USAGE.prompt_tokens, None
+
     def abort(self, request_id: str) -> None:
         self.aborted.append(request_id)
 

@@ -29,6 +29,7 @@ from ...chat.thinking_fields import from_anthropic
 from ...errors import InvalidRequest, MullError, NotSupported
 from ...runtime.grammar.constraint import Constraint, parse_format
 from .anthropic_fields import CountBody, MessagesBody, Part, Tool, Turn
+from .option_values import read_option, read_stops
 
 _TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
@@ -125,8 +126,12 @@ def reply(
 class Chunks:
     """One reply as a stream of named events."""
 
-    def __init__(self, model: str, reply_id: str = "", *, hide_thinking: bool = False) -> None:
+    def __init__(
+        self, model: str, reply_id: str = "", *, prompt_tokens: int = 0, hide_thinking: bool = False
+    ) -> None:
+        """Begin a reply; prompt_tokens: what its prompt takes, of which the end tells how many were cached."""
         self._model = model
+        self._prompt_tokens = prompt_tokens
         self._id = reply_id
         self._hide = hide_thinking
         self._index = -1
@@ -140,7 +145,8 @@ class Chunks:
         if not self._begun:
             self._begun = True
             head = {**_head(self._model, self._id), "content": [], "stop_reason": None, "stop_sequence": None}
-            yield _named("message_start", message={**head, "usage": _usage(Usage())})
+            cost = Usage(prompt_tokens=self._prompt_tokens)
+            yield _named("message_start", message={**head, "usage": _usage(cost)})
         if isinstance(event, Text):
             yield from self._piece(
                 "text", {"type": "text", "text": ""}, {"type": "text_delta", "text": event.text}
@@ -253,12 +259,16 @@ def _own_options(body: CountBody) -> tuple[dict[str, object], tuple[str, ...]]:
     """Return options by our own names, and the fields that mean nothing here."""
     extra = dict(body.model_extra or {})
     own: dict[str, object] = {
-        name: extra.pop(name)
+        name: read_option(name, extra.pop(name), name)
         for name in OPTIONS
         if extra.get(name) is not None and name not in ("stop", "logprobs")
     }
     inner = body.options if isinstance(body, MessagesBody) else None
-    own |= {name: value for name, value in (inner or {}).items() if name in (*OPTIONS, *THINK_OPTIONS)}
+    own |= {
+        name: read_option(name, value, f"options.{name}")
+        for name, value in (inner or {}).items()
+        if name in (*OPTIONS, *THINK_OPTIONS) and value is not None
+    }
     unknown = [f"options.{name}" for name in inner or {} if name not in (*OPTIONS, *THINK_OPTIONS)]
     ignored = [name for name in extra if name not in (*_HARMLESS, *THINK_OPTIONS)]
     return own, (*ignored, *unknown)
@@ -272,7 +282,7 @@ def _options(body: CountBody) -> dict[str, object]:
         "temperature": body.temperature,
         "top_p": body.top_p,
         "top_k": body.top_k,
-        "stop": body.stop_sequences,
+        "stop": None if body.stop_sequences is None else read_stops(body.stop_sequences, "stop_sequences"),
     }
     return {name: value for name, value in found.items() if value is not None}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ...chat.extensions import extensions
@@ -10,28 +10,36 @@ from ...chat.message import Message
 from ...chat.options import OPTIONS
 from ...chat.request import ChatRequest
 from ...chat.stream import Done, Event, Reasoning, Text, Usage
-from ...errors import InvalidRequest, MullError
+from ...errors import ContextExceeded, InvalidRequest, MullError
 from ...runtime.grammar.constraint import Constraint, parse_format, parse_grammar
 from ...runtime.sampling.logprobs import TokenLogprob
-from .llamacpp_fields import CompletionBody, TemplateBody
+from .llamacpp_fields import CompletionBody, Prompts, TemplateBody
+from .openai import TokenBytes, finite
+from .openai_fields import MOST_CHOICES
+from .option_values import Encode, read_bias, read_stops
 
 _TYPES = {
-    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-    501: "not_supported_error", 503: "unavailable_error",
+    401: "authentication_error", 403: "permission_error", 404: "not_found_error", 501: "not_supported_error",
+    503: "unavailable_error",
 }  # fmt: skip
 _NAMED = (*CompletionBody.model_fields, "model")
-TextOf = Callable[[int], str]
+
+
+class ReplyNotFound(MullError):
+    """No reply of this id is under way."""
+
+    status = 404
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request, and the fields that have no meaning here."""
+    """A request for each prompt, and the fields that have no meaning here."""
 
-    chat: ChatRequest
+    chats: tuple[ChatRequest, ...]
     ignored: tuple[str, ...] = ()
 
 
-def request(body: CompletionBody, encode: Callable[[str], Sequence[int]]) -> Asked:
+def request(body: CompletionBody, encode: Encode) -> Asked:
     """Translate a completion; encode: tokens of the text parts of a prompt of parts. Raises InvalidRequest."""
     extra = dict(body.model_extra or {})
     options: dict[str, object] = {
@@ -39,18 +47,18 @@ def request(body: CompletionBody, encode: Callable[[str], Sequence[int]]) -> Ask
     }
     if body.n_predict is not None:
         options["num_predict"] = body.n_predict
-    if body.stop:
-        options["stop"] = body.stop
+    if body.stop is not None:
+        options["stop"] = read_stops(body.stop, "stop")
     if body.n_probs:
         options["logprobs"] = body.n_probs
     if body.logit_bias:
-        options["logit_bias"] = _bias(body.logit_bias, encode)
-    if isinstance(body.prompt, str):
-        raw, context = body.prompt, list[int]()
-    else:
-        raw, context = "", list(_parts(body.prompt, encode))
-    chat = ChatRequest(raw=raw, context=tuple(context), options=options, format=_format(body))
-    return Asked(chat, tuple(extra))
+        options["logit_bias"] = read_bias(body.logit_bias, "logit_bias", encode)
+    form = _format(body)
+    chats = tuple(
+        ChatRequest(raw=raw, context=context, options=options, format=form)
+        for raw, context in _prompts(body.prompt, encode)
+    )
+    return Asked(chats, tuple(extra))
 
 
 def conversation(body: TemplateBody) -> ChatRequest:
@@ -68,18 +76,34 @@ def conversation(body: TemplateBody) -> ChatRequest:
 
 def error(failure: MullError) -> dict[str, object]:
     """Return the body that tells of an error."""
-    kind = _TYPES.get(failure.status, "server_error")
-    return {"error": {"code": failure.status, "message": failure.message, "type": kind}}
+    told: dict[str, object] = {"code": failure.status, "message": failure.message}
+    if failure.hint is not None:
+        told["message"] = f"{failure.message} ({failure.hint})"
+    told["type"] = _TYPES.get(
+        failure.status, "invalid_request_error" if failure.status < 500 else "server_error"
+    )
+    if isinstance(failure, ContextExceeded):
+        told["type"] = "exceed_context_size_error"
+        if failure.tokens is not None:
+            told["n_prompt_tokens"], told["n_ctx"] = failure.tokens
+    return {"error": told}
 
 
 class Chunks:
-    """One completion, as a stream of objects or, joined, as one."""
+    """The completion of one prompt, of this index, as a stream of objects or, joined, as one."""
 
     def __init__(
-        self, model: str, text_of: TextOf, *, return_tokens: bool = False, stream: bool = True
+        self,
+        model: str,
+        token_bytes: TokenBytes,
+        index: int = 0,
+        *,
+        return_tokens: bool = False,
+        stream: bool = True,
     ) -> None:
         self._model = model
-        self._text_of = text_of
+        self._token_bytes = token_bytes
+        self._index = index
         self._return_tokens = return_tokens
         self._stream = stream
         self._content: list[str] = []
@@ -92,7 +116,7 @@ class Chunks:
             name = "content" if isinstance(event, Text) else "reasoning_content"
             if self._stream:
                 yield {
-                    "index": 0,
+                    "index": self._index,
                     "content": "",
                     name: event.text,
                     "tokens": [],
@@ -102,6 +126,11 @@ class Chunks:
         elif isinstance(event, Done):
             yield self._end(event)
 
+    def whole(self, events: Iterable[Event]) -> Mapping[str, object]:
+        """Return a whole reply as one object."""
+        *_, end = (message for event in events for message in self.feed(event))
+        return end
+
     def fail(self, failure: MullError) -> Iterator[Mapping[str, object]]:
         """Return what tells of an error after the beginning."""
         yield error(failure)
@@ -109,7 +138,7 @@ class Chunks:
     def _end(self, done: Done) -> dict[str, object]:
         usage = done.usage
         end: dict[str, object] = {
-            "index": 0,
+            "index": self._index,
             "content": "" if self._stream else "".join(self._content),
             "tokens": list(done.token_ids) if self._return_tokens else [],
             "id_slot": -1,
@@ -138,8 +167,9 @@ class Chunks:
         }
 
     def _entry(self, token: int, logprob: float) -> dict[str, object]:
-        text = self._text_of(token)
-        return {"id": token, "token": text, "bytes": list(text.encode()), "logprob": max(logprob, -9999.0)}
+        raw = self._token_bytes(token)
+        text = raw.decode("utf-8", "replace")
+        return {"id": token, "token": text, "bytes": list(raw), "logprob": finite(logprob)}
 
 
 def timings(usage: Usage) -> dict[str, object]:
@@ -167,30 +197,33 @@ def _stop_type(done: Done) -> str:
     return {"stop": "eos", "length": "limit"}.get(done.reason, "none")
 
 
-def _parts(prompt: list[int | str], encode: Callable[[str], Sequence[int]]) -> Iterator[int]:
-    for part in prompt:
-        if isinstance(part, str):
+def _prompts(prompt: Prompts, encode: Encode) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield each prompt as a text or as tokens: a list without a number in it is one of prompts."""
+    if isinstance(prompt, str):
+        yield prompt, ()
+    elif any(isinstance(part, int) for part in prompt):
+        yield "", tuple(_tokens(prompt, encode))
+    elif not 1 <= len(prompt) <= MOST_CHOICES:
+        raise InvalidRequest(f"prompt takes 1 to {MOST_CHOICES} prompts, not {len(prompt)}", field="prompt")
+    else:
+        for one in prompt:
+            if isinstance(one, str):
+                yield one, ()
+            elif isinstance(one, list):
+                if not any(isinstance(part, int) for part in one):
+                    raise InvalidRequest("a prompt within a list is a text, or has tokens", field="prompt")
+                yield "", tuple(_tokens(one, encode))
+
+
+def _tokens(parts: Iterable[object], encode: Encode) -> Iterator[int]:
+    """Yield the tokens of a prompt that is made of tokens and texts."""
+    for part in parts:
+        if isinstance(part, int):
+            yield part
+        elif isinstance(part, str):
             yield from encode(part)
         else:
-            yield part
-
-
-def _bias(bias: object, encode: Callable[[str], Sequence[int]]) -> dict[int, float]:
-    """Read `[[token or text, number or false], …]` or `{token or text: number}`."""
-    found: dict[int, float] = {}
-    pairs = list(bias.items()) if isinstance(bias, Mapping) else bias
-    assert isinstance(pairs, list)
-    for pair in pairs:
-        if len(pair) != 2:
-            raise InvalidRequest("logit_bias takes pairs of a token and a number", field="logit_bias")
-        token, value = pair
-        if value is True or isinstance(value, str):
-            raise InvalidRequest("a bias must be a number, or false", field="logit_bias")
-        weight = float("-inf") if value is False else float(value)
-        is_id = isinstance(token, int) or (isinstance(bias, Mapping) and str(token).isdecimal())
-        for one in [int(token)] if is_id else encode(str(token)):
-            found[one] = weight
-    return found
+            raise InvalidRequest("a prompt of tokens and texts holds no lists", field="prompt")
 
 
 def _format(body: CompletionBody) -> Constraint | None:

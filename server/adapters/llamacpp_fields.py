@@ -6,6 +6,9 @@ from pydantic import Field, JsonValue
 
 from ..bodies import Fields
 
+Prompts = str | list[int | str | list[int | str]]
+"""A text; tokens, perhaps with texts among them; or several prompts of these kinds."""
+
 
 class ModelBody(Fields):
     """What every request may say: the model, without which the one in memory is meant."""
@@ -16,10 +19,10 @@ class ModelBody(Fields):
 class CompletionBody(ModelBody):
     """What /completion takes; samplers' options go by the names that they have in `llm run`."""
 
-    prompt: str | list[int | str]
+    prompt: Prompts
     n_predict: int | None = None
     stream: bool = False
-    stop: list[str] | None = None
+    stop: str | list[str] | None = None
     grammar: str | None = None
     json_schema: dict[str, JsonValue] | None = None
     n_probs: int | None = Field(default=None, ge=0, le=20)

@@ -21,6 +21,7 @@ from ...chat.stream import (
     ToolCallEvent,
 )
 from ...errors import InvalidRequest, MullError
+from .option_values import read_option
 
 Json = dict[str, object]
 T = TypeVar("T")
@@ -66,12 +67,11 @@ def request_json(request: ChatRequest) -> Json:
 def read_request(value: object) -> ChatRequest:
     """Read what request_json wrote; raises InvalidRequest that names what is wrong."""
     request = from_plain(ChatRequest, value, "request")
-    bias = request.options.get("logit_bias")
-    if not isinstance(bias, dict):
-        return request
-    # JSON has no other keys than texts.
-    tokens = {int(key) if key.isascii() and key.isdigit() else key: each for key, each in bias.items()}
-    return replace(request, options={**request.options, "logit_bias": tokens})
+    options = {
+        name: each if each is None else read_option(name, each, f"request.options.{name}")
+        for name, each in request.options.items()
+    }
+    return replace(request, options=options)
 
 
 def error(failure: MullError) -> Json:

@@ -16,6 +16,7 @@ from ...registry.name import ModelName
 from ...runtime.grammar.constraint import Constraint, parse_format
 from ..keep_alive import parse_keep_alive
 from .ollama_fields import AskBody, Call, ChatBody, GenerateBody, Turn
+from .option_values import read_option
 
 _MOST_LOGPROBS = 20
 
@@ -160,7 +161,7 @@ class _Ask:
             if name in THINK_OPTIONS or value is None:
                 continue
             if name in OPTIONS:
-                found[name] = value
+                found[name] = read_option(name, value, f"options.{name}")
             elif name == "num_ctx":
                 self.num_ctx = _num_ctx(value)
             else:

@@ -8,9 +8,6 @@ from pydantic import ConfigDict, Field
 
 from .. import bodies
 
-MOST_STOPS = 128
-"""Stop strings in one request; each costs time at every character of the answer."""
-
 MOST_CHOICES = 128
 
 Stops = str | list[str]

@@ -11,7 +11,8 @@ from ...chat.thinking import THINK_OPTIONS
 from ...chat.thinking_fields import from_openai_chat
 from ...errors import InvalidRequest
 from ...runtime.grammar.constraint import Constraint, parse_format, parse_grammar
-from .openai_fields import MOST_STOPS, Asking, ResponseFormat
+from .openai_fields import Asking, ResponseFormat
+from .option_values import read_bias, read_option, read_stops
 
 # Extra fields that are read somewhere, by the names that thinking_fields and OPTIONS know.
 _THINKING = (
@@ -59,9 +60,9 @@ def read_common(body: Asking) -> Common:
         elif name in extra and name not in _THINKING and value not in ([], {}, ""):
             common.ignored.append(name)
     if body.stop is not None:
-        common.options["stop"] = _stops(body.stop)
+        common.options["stop"] = read_stops(body.stop, "stop")
     if body.logit_bias is not None:
-        common.options["logit_bias"] = _bias(body.logit_bias)
+        common.options["logit_bias"] = read_bias(body.logit_bias, "logit_bias")
     common.options |= asked.options
     common.notes += asked.notes
     template = given.get("chat_template_kwargs")
@@ -141,41 +142,11 @@ def _read_inner(common: Common, inner: Mapping[str, object]) -> None:
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
                 raise InvalidRequest("options.num_ctx must be a number of tokens", field="options.num_ctx")
             common.num_ctx = common.num_ctx or value
-        elif name == "logit_bias":
-            if not isinstance(value, Mapping):
-                raise InvalidRequest("options.logit_bias must be an object", field="options.logit_bias")
-            common.options[name] = _bias(value)
-        elif name == "stop":
-            if not isinstance(value, str) and not (
-                isinstance(value, list) and all(isinstance(text, str) for text in value)
-            ):
-                raise InvalidRequest("options.stop must be a text or a list of texts", field="options.stop")
-            common.options[name] = _stops(value)
         elif name in OPTIONS:
-            common.options[name] = value
+            common.options[name] = read_option(name, value, f"options.{name}")
         elif not _is_about_thinking(name):
             common.ignored.append(f"options.{name}")
 
 
 def _is_about_thinking(name: str) -> bool:
     return name in _THINKING or name.lower().startswith(("think", "reason", "max_think", "max_reason"))
-
-
-def _stops(value: str | list[str]) -> list[str]:
-    """Return the stop strings; an empty one stops nothing."""
-    texts = [value] if isinstance(value, str) else value
-    if len(texts) > MOST_STOPS:
-        raise InvalidRequest(f"stop takes at most {MOST_STOPS} texts, not {len(texts)}", field="stop")
-    return [text for text in texts if text]
-
-
-def _bias(value: Mapping[str, object]) -> dict[int, object]:
-    """Return biases by token id."""
-    found = {}
-    for token, bias in value.items():
-        if not (token.isascii() and token.isdigit()) or len(token) > 10:
-            raise InvalidRequest(
-                f"logit_bias maps token ids to numbers; {token!r} is none", field="logit_bias"
-            )
-        found[int(token)] = bias
-    return found

@@ -7,11 +7,13 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from ...chat.request import ChatRequest
+from ...errors import ContextExceeded
 from ..adapters import anthropic
 from ..adapters.anthropic_fields import CountBody, MessagesBody
 from ..bodies import described, read_body, told
 from ..keep_alive import parse_keep_alive
-from ..stream import open_reply, sse_response, to_json
+from ..stream import OpenReply, open_reply, sse_response, to_json
 
 router = APIRouter(tags=["anthropic"])
 
@@ -25,7 +27,14 @@ async def messages(request: Request) -> Response:
     opened = await open_reply(request, body.model, asked.chat, num_ctx=body.num_ctx, keep_alive=stay)
     headers = told(asked.ignored, asked.notes)
     if body.stream:
-        chunks = anthropic.Chunks(body.model, opened.reply.id, hide_thinking=asked.hide_thinking)
+        try:
+            size = await run_in_threadpool(_prompt_tokens, opened, asked.chat)
+        except BaseException:
+            await opened.close()
+            raise
+        chunks = anthropic.Chunks(
+            body.model, opened.reply.id, prompt_tokens=size, hide_thinking=asked.hide_thinking
+        )
         return sse_response(opened, chunks, headers=headers)
     whole = anthropic.reply(
         await opened.collect(), body.model, opened.reply.id, hide_thinking=asked.hide_thinking
@@ -41,3 +50,14 @@ async def count_tokens(request: Request) -> Response:
     async with request.app.state.pool.use(body.model) as model:
         prompt = await run_in_threadpool(model.llm.prompt, asked.chat)
     return JSONResponse({"input_tokens": len(prompt.ids)}, headers=told(asked.ignored, asked.notes))
+
+
+def _prompt_tokens(opened: OpenReply, asked: ChatRequest) -> int:
+    """Return the tokens of a reply's prompt: short ones are measured, since no progress tells of them."""
+    told = opened.reply.prompt_tokens
+    if told is not None:
+        return told
+    try:
+        return opened.model.llm.measure(asked)[0]
+    except ContextExceeded:  # turns were left out of it: only its end tells how many tokens remained
+        return 0

@@ -10,13 +10,15 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from ...errors import InvalidRequest, ModelNotFound
+from ...errors import InvalidRequest
 from ..adapters import llamacpp
 from ..adapters.llamacpp_fields import CompletionBody, ControlBody, DetokenizeBody, TemplateBody, TokenizeBody
 from ..adapters.openai_fields import MOST_CHOICES
+from ..adapters.openai_options import Common
 from ..bodies import described, read_body, told
 from ..pool import ModelPool
-from ..stream import open_reply, sse_response, to_json
+from ..stream import sse_response, to_json
+from .openai_opening import collect_all, open_all
 
 router = APIRouter(tags=["llama.cpp"])
 
@@ -26,21 +28,26 @@ _LONGEST_ID = 200
 @router.post("/completion", response_model=None, openapi_extra=described(CompletionBody))
 @router.post("/completions", response_model=None, openapi_extra=described(CompletionBody))
 async def completion(request: Request) -> Response:
-    """Continue a prompt as it is, without a chat template."""
+    """Continue a prompt as it is, without a chat template, or each of several."""
     body = await read_body(request, CompletionBody)
     name = _model(request, body.model)
     async with request.app.state.pool.use(name) as model:
         encode = partial(model.llm.tokenizer.encode, special=False, parse_special=True)
         asked = await run_in_threadpool(llamacpp.request, body, encode)
     # Not within: whoever holds a model while it waits for a turn keeps others from taking the model's place.
-    opened = await open_reply(request, name, asked.chat)
+    opened = await open_all(request, name, asked.chats, Common())
     headers = told(asked.ignored)
-    text_of = opened.model.llm.tokenizer.token_text
-    chunks = llamacpp.Chunks(name, text_of, return_tokens=body.return_tokens, stream=body.stream)
+    token_bytes = opened[0].model.llm.tokenizer.token_bytes
+    chunks = [
+        llamacpp.Chunks(name, token_bytes, index, return_tokens=body.return_tokens, stream=body.stream)
+        for index in range(len(opened))
+    ]
     if body.stream:
         return sse_response(opened, chunks, headers=headers)
-    *_, whole = (chunk for event in await opened.collect() for chunk in chunks.feed(event))
-    return Response(to_json(whole), media_type="application/json", headers=headers)
+    events = await collect_all(opened)
+    whole = [one.whole(each) for one, each in zip(chunks, events, strict=True)]
+    answer = whole[0] if len(whole) == 1 else whole
+    return Response(to_json(answer), media_type="application/json", headers=headers)
 
 
 @router.post("/tokenize", openapi_extra=described(TokenizeBody))
@@ -88,7 +95,7 @@ async def control(request: Request) -> dict[str, Any]:
     pool: ModelPool = request.app.state.pool
     ended = [model.llm.end_thinking(one) for model in pool.loaded for one in _request_ids(body.id)]
     if not any(ended):
-        raise ModelNotFound(f"no reply {body.id!r} is under way")
+        raise llamacpp.ReplyNotFound(f"no reply {body.id!r} is under way")
     return {"id": body.id, "success": True}
 
 

@@ -15,6 +15,7 @@ from gguf import GGUFValueType as Kind
 from gguf_files import Typed, write_gguf
 from mull.cli.fit_source import open_source
 from mull.cli.main import run_command
+from mull.kernels.cpu import native
 from mull.models.bnb_folder import save_folder
 from mull.models.checkpoint import heads
 from mull.models.checkpoint.open import open_checkpoint
@@ -152,7 +153,8 @@ def test_a_repository_is_told_as_a_whole_and_marks_what_a_pull_takes(
         ("F16", False),
         ("Q8_0", True),
     ]
-    assert found["quants"][0]["weights"]["held"] > found["quants"][1]["weights"]["held"]
+    if native.instruction_sets():  # torch leaves one of them in the file
+        assert found["quants"][0]["weights"]["held"] > found["quants"][1]["weights"]["held"]
     assert found["quants"][1]["weights"] == found["weights"]
 
 

@@ -27,6 +27,19 @@ def client(live):
         yield client
 
 
+def test_models(client):
+    found = client.models.list()
+    assert "pocket:latest" in [model.id for model in found]
+    assert not found.has_more
+    one = client.models.retrieve("pocket")
+    assert (one.id, one.type, one.display_name) == ("pocket:latest", "model", "pocket:latest")
+    assert one.created_at.year > 2000
+    with pytest.raises(anthropic.NotFoundError, match="nothing-here") as caught:
+        client.models.retrieve("nothing-here")
+    assert caught.value.body["type"] == "error"
+    assert caught.value.body["error"]["type"] == "not_found_error"
+
+
 def test_a_message_with_its_thought(client):
     message = client.messages.create(model="pocket", max_tokens=2000, messages=QUESTION, **GREEDY)
     thought, answer = message.content
@@ -41,11 +54,14 @@ def test_a_message_with_its_thought(client):
 def test_a_stream_says_the_same(client):
     whole = client.messages.create(model="pocket", max_tokens=2000, messages=QUESTION, **GREEDY)
     with client.messages.stream(model="pocket", max_tokens=2000, messages=QUESTION, **GREEDY) as stream:
-        kinds = [event.type for event in stream]
+        events = list(stream)
         final = stream.get_final_message()
+    kinds = [event.type for event in events]
     assert [block.model_dump() for block in final.content] == [block.model_dump() for block in whole.content]
     assert kinds[0] == "message_start"
     assert kinds[-1] == "message_stop"
+    counted = client.messages.count_tokens(model="pocket", messages=QUESTION)
+    assert events[0].message.usage.input_tokens == counted.input_tokens > 0
     assert final.usage.output_tokens == whole.usage.output_tokens
     total = final.usage.input_tokens + final.usage.cache_read_input_tokens
     assert total == whole.usage.input_tokens + whole.usage.cache_read_input_tokens

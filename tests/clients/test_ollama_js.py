@@ -42,6 +42,8 @@ await ollama.delete({ model: 'js' });
 await ollama.delete({ model: 'js2' });
 try { await ollama.chat({ ...pocket, model: 'nope' }); }
 catch (error) { out.missing = [error.status_code, error.message]; }
+try { await ollama.chat({ ...pocket, options: { temperature: 'hot' } }); }
+catch (error) { out.wrong = [error.status_code, error.message]; }
 try { await ollama.embed({ model: 'pocket', input: 'x' }); } catch (error) { out.embed = error.status_code; }
 const parts = await ollama.generate({ model: 'pocket', prompt: 'What is 347 + 685?', stream: true });
 setTimeout(() => ollama.abort(), 0);
@@ -56,6 +58,9 @@ const asks = await ollama.chat({ model: 'pocket', messages, tools });
 const call = asks.message.tool_calls[0].function;
 messages.push(asks.message, { role: 'tool', tool_name: call.name, content: `rain in ${call.arguments.city}` });
 out.answer = (await ollama.chat({ model: 'pocket', messages, tools })).message.content;
+out.streamed = [];
+for await (const part of await ollama.chat({ model: 'pocket', messages, tools, stream: true }))
+    for (const call of part.message.tool_calls ?? []) out.streamed.push(call.function);
 """
 
 
@@ -100,15 +105,23 @@ def test_the_clients_calls(live, run):
     assert out["steps"][-1] == "success"
     assert "pocket:latest" in out["ps"]
     assert out["missing"] == [404, "model 'nope' not found"]
+    assert out["wrong"][0] == 400
+    assert "temperature" in out["wrong"][1]
     assert out["embed"] == 501
     assert out["aborted"] in ("AbortError", "ended")
 
 
 def test_a_round_trip_through_a_tool(serve, server_settings, run):
     call = ToolCallEvent(ToolCall("weather", {"city": "Oslo"}, "call12345"), 0)
-    fake = FakeLLM([call], [Text("It rains.")])
+    second = ToolCallEvent(ToolCall("weather", {"city": "Bergen"}, "call12346"), 1)
+    fake = FakeLLM([call], [Text("It rains.")], [Text("Both."), call, second])
     options = ServerOptions()
     server = serve(options, ModelPool(options, server_settings, opener=lambda *_: fake))
-    assert run(server.base_url, TOOLS) == {"answer": "It rains."}
+    told = run(server.base_url, TOOLS)
+    assert told["answer"] == "It rains."
+    assert [(one["name"], one["arguments"]) for one in told["streamed"]] == [
+        ("weather", {"city": "Oslo"}),
+        ("weather", {"city": "Bergen"}),
+    ]
     asked = fake.requests[1].messages
     assert (asked[2].tool_name, asked[2].content) == ("weather", "rain in Oslo")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 
+import httpx
+import ollama
 import pytest
 from fake_llm import FakeLLM
 from mull.chat.message import ToolCall
@@ -29,7 +31,7 @@ def make():
     made = []
 
     def one(kind, base_url: str, **fields: object):
-        made.append(kind(model="pocket", base_url=base_url, temperature=0, **fields))
+        made.append(kind(**{"model": "pocket", "base_url": base_url, "temperature": 0, **fields}))
         return made[-1]
 
     yield one
@@ -41,6 +43,12 @@ def make():
 def chat(live, make):
     """Return what makes a client of the live server: chat(fields…)."""
     return lambda **fields: make(langchain_ollama.ChatOllama, live.base_url, **fields)
+
+
+def count_of(base_url: str, text: str) -> int:
+    """Return the number of a text's tokens."""
+    answer = httpx.post(f"{base_url}/tokenize", json={"model": "pocket", "content": text}, timeout=60)
+    return len(answer.json()["tokens"])
 
 
 def test_a_chat(chat):
@@ -59,6 +67,47 @@ def test_thinking(chat):
     assert thoughtful.additional_kwargs["reasoning_content"]
     assert thoughtful.content == "1032"
     assert "reasoning_content" not in chat(reasoning=False).invoke(QUESTION).additional_kwargs
+
+
+@pytest.mark.parametrize("budget", [8, 24])
+def test_a_thinking_budget_holds(chat, live, budget):
+    reply = chat(reasoning=str(budget)).invoke(QUESTION)
+    thought = count_of(live.base_url, reply.additional_kwargs["reasoning_content"])
+    answer = count_of(live.base_url, reply.content)
+    assert 0 < thought <= budget
+    assert answer > 0
+    # LangChain keeps no other count; the thought's two tags, what is around them, and the end count as well.
+    assert thought + answer < reply.response_metadata["eval_count"] <= budget + answer + 5
+    assert (
+        reply.response_metadata["eval_count"]
+        < chat(reasoning=True).invoke(QUESTION).response_metadata["eval_count"]
+    )
+
+
+def test_models_are_listed(chat):
+    # The only list that there is: the client looks for its model among those of the server.
+    assert "pocket:latest" in [
+        found.model for found in chat(validate_model_on_init=True)._client.list().models
+    ]
+    # A client that is refused cannot be closed, its connections can.
+    with httpx.HTTPTransport() as transport, pytest.raises(ValueError, match="not found in Ollama"):
+        chat(model="nothing-here", validate_model_on_init=True, sync_client_kwargs={"transport": transport})
+
+
+def test_embeddings_are_refused(live, make):
+    embeddings = make(langchain_ollama.OllamaEmbeddings, live.base_url)
+    with pytest.raises(ollama.ResponseError, match="not implemented") as caught:
+        embeddings.embed_query("a text")
+    assert caught.value.status_code == 501
+
+
+def test_errors_are_the_clients_own(chat):
+    with pytest.raises(ollama.ResponseError, match="nothing-here") as caught:
+        chat(model="nothing-here").invoke(QUESTION)
+    assert caught.value.status_code == 404
+    with pytest.raises(ollama.ResponseError, match="top_p") as caught:
+        chat(top_p=5.0).invoke(QUESTION)
+    assert caught.value.status_code == 400
 
 
 def test_a_limit_and_stops(chat):

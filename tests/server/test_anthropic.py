@@ -54,6 +54,17 @@ def test_only_what_the_request_sets_is_set():
     assert asked().chat.options == {"num_predict": 100}
 
 
+def test_biases_and_stops_are_as_json_has_them():
+    for fields in ({"options": {"logit_bias": {"5": -100}}}, {"logit_bias": {"5": -100}}):
+        assert asked(**fields).chat.options == {"num_predict": 100, "logit_bias": {5: -100}}
+    assert asked(stop_sequences=["", "x"]).chat.options["stop"] == ["x"]
+    with pytest.raises(InvalidRequest, match="stop_sequences takes at most 128 texts") as caught:
+        asked(stop_sequences=["x"] * 129)
+    assert caught.value.field == "stop_sequences"
+    with pytest.raises(InvalidRequest, match=r"options\.logit_bias"):
+        asked(options={"logit_bias": {"many": 1}})
+
+
 def test_blocks_become_messages():
     messages = [
         {
@@ -224,6 +235,13 @@ def test_a_stream_says_what_the_whole_reply_says(pieces):
         "output_tokens": 9,
         "output_tokens_details": {"thinking_tokens": 3},
     }
+
+
+def test_a_stream_tells_its_prompts_size_at_once():
+    chunks = anthropic.Chunks("m", prompt_tokens=30)
+    stream = [(name, dict(body)) for event in [Text("a"), end()] for name, body in chunks.feed(event)]
+    assert stream[0][1]["message"]["usage"]["input_tokens"] == 30
+    assert joined(stream)["usage"]["input_tokens"] == 10
 
 
 def test_a_thought_that_is_not_wanted_leaves_its_signature():

@@ -16,6 +16,8 @@ from mull.models.pocket import model_path
 from mull.registry.create import Details, create
 from mull.registry.modelfile import Modelfile
 from mull.registry.store import Store
+from mull.runtime.load_options import LoadOptions
+from mull.server.options import ServerOptions
 from mull.settings import load_settings
 
 HI = [{"role": "user", "content": "What is 3 + 4?"}]
@@ -123,14 +125,30 @@ def test_a_temperature_that_is_none_is_refused(client: httpx.Client, path: str, 
     assert message_of(path, answer)
 
 
-@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/completions", "/completion"])
-def test_ten_thousand_stop_strings_are_refused_or_honoured(client: httpx.Client, path: str):
+def stopping(path: str, texts: list[str]) -> dict:
+    """Return a request with these stop strings, where the dialect of a path has them."""
     fields, inside = PATHS[path]
-    stop = {"stop": [f"stop {index}" for index in range(10_000)]}
-    answer = client.post(path, json={"model": "pocket", **fields, **({inside: stop} if inside else stop)})
-    assert answer.status_code in (200, 400)
-    if answer.status_code == 400:
-        assert "stop" in message_of(path, answer)
+    if path == "/mull/chat":
+        return {"model": "pocket", "request": {"messages": HI, "options": {"stop": texts}}}
+    stop = {"stop_sequences" if path == "/v1/messages" else "stop": texts}
+    return {"model": "pocket", **fields, **({inside: stop} if inside else stop)}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_ten_thousand_stop_strings_are_refused(client: httpx.Client, path: str):
+    answer = client.post(path, json=stopping(path, [f"stop {index}" for index in range(10_000)]))
+    assert answer.status_code == 400
+    field = "stop_sequences" if path == "/v1/messages" else "stop"
+    assert f"{field} takes at most 128 texts, not 10000" in message_of(path, answer)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_an_empty_stop_string_stops_nothing(client: httpx.Client, path: str):
+    assert client.post(path, json=stopping(path, [""])).status_code == 200
+
+
+def test_no_page_of_ours_comes_from_another_machine(client: httpx.Client):
+    assert [client.get(path).status_code for path in ("/docs", "/redoc", "/openapi.json")] == [404, 404, 200]
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
@@ -244,8 +262,6 @@ def test_a_model_deleted_or_replaced_while_loaded(serve, own):
 
 
 def test_models_switched_under_load_leave_nothing_behind(serve, own):
-    from mull.server.options import ServerOptions
-
     settings, _, make = own
     make("one")
     make("two", "PARAMETER top_k 5\n")
@@ -261,13 +277,11 @@ def test_models_switched_under_load_leave_nothing_behind(serve, own):
     assert len(engines) == 1
 
 
-def test_the_same_request_has_the_same_answer_alone_and_among_seven_others(serve):
-    from mull.runtime.load_options import LoadOptions
-    from mull.server.options import ServerOptions
+@pytest.mark.parametrize("speculate", ["off", LoadOptions().speculate, "4"])
+def test_the_same_request_has_the_same_answer_alone_and_among_seven_others(serve, speculate: str):
+    live = serve(ServerOptions(load=LoadOptions(deterministic=True, speculate=speculate)))
 
-    live = serve(ServerOptions(load=LoadOptions(deterministic=True, speculate="off")))
-
-    def ask_native(seed: int) -> str:
+    def ask_native(seed: int) -> tuple[str, int]:
         messages = [{"role": "user", "content": f"What is {400 + seed} + {90 * seed}?"}]
         options = {"seed": seed, "temperature": 1.5, "num_predict": 60}
         body = {"model": "pocket", "request": {"messages": messages, "options": options}}
@@ -275,8 +289,11 @@ def test_the_same_request_has_the_same_answer_alone_and_among_seven_others(serve
             json.loads(line)
             for line in httpx.post(f"{live.base_url}/mull/chat", json=body, timeout=60).text.splitlines()
         ]
-        return "".join(each["text"] for event in events for each in event.values() if "text" in each)
+        text = "".join(each["text"] for event in events for each in event.values() if "text" in each)
+        return text, events[-1]["Done"]["usage"].get("drafted_tokens", 0)
 
     alone = [ask_native(seed) for seed in range(8)]
+    assert any(drafted for _, drafted in alone) == (speculate != "off")
     with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(ask_native, range(8))) == alone
+        together = list(threads.map(ask_native, range(8)))
+    assert [text for text, _ in together] == [text for text, _ in alone]

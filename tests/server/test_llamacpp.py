@@ -12,10 +12,12 @@ import pytest
 from fake_llm import FakeLLM
 from mull.chat.request import ChatRequest
 from mull.chat.stream import Done, Event, Reasoning, Text, Usage
-from mull.errors import InvalidRequest, NotSupported
+from mull.errors import ContextExceeded, InvalidRequest, MullError, NotSupported
 from mull.runtime.grammar.constraint import Constraint
+from mull.runtime.sampling.logprobs import TokenLogprob
 from mull.server.adapters import llamacpp
 from mull.server.adapters.llamacpp_fields import CompletionBody
+from mull.server.bodies import EncodedBody
 from starlette.testclient import TestClient
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -52,14 +54,14 @@ def test_options():
         "min_p": 0.2,
         "seed": 4,
     }
-    assert request.chat.options == options
+    assert request.chats[0].options == options
     assert request.ignored == ("id_slot",)
 
 
 def test_prompts_of_tokens_and_of_parts():
-    assert asked(prompt="hi").chat.raw == "hi"
-    assert asked(prompt=[1, 2, 3]).chat.context == (1, 2, 3)
-    assert asked(prompt=[1, "four", 3]).chat.context == (1, 4, 7, 3)
+    assert asked(prompt="hi").chats[0].raw == "hi"
+    assert asked(prompt=[1, 2, 3]).chats[0].context == (1, 2, 3)
+    assert asked(prompt=[1, "four", 3]).chats[0].context == (1, 4, 7, 3)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_prompts_of_tokens_and_of_parts():
     ],
 )
 def test_biases(bias, read):
-    assert asked(logit_bias=bias).chat.options["logit_bias"] == read
+    assert asked(logit_bias=bias).chats[0].options["logit_bias"] == read
 
 
 @pytest.mark.parametrize("bias", [[[5]], [[5, True]], [[5, "much"]]])
@@ -81,15 +83,69 @@ def test_biases_that_are_none(bias):
 
 
 def test_formats():
-    assert asked(grammar='root ::= "a"').chat.format == Constraint("gbnf", 'root ::= "a"')
-    assert asked(json_schema={"type": "object"}).chat.format == Constraint("schema", '{"type": "object"}')
+    assert asked(grammar='root ::= "a"').chats[0].format == Constraint("gbnf", 'root ::= "a"')
+    assert asked(json_schema={"type": "object"}).chats[0].format == Constraint("schema", '{"type": "object"}')
     with pytest.raises(InvalidRequest, match="exclude"):
         asked(grammar='root ::= "a"', json_schema={"type": "object"})
 
 
-def test_errors():
-    error = llamacpp.error(NotSupported("no"))
-    assert error == {"error": {"code": 400, "message": "no", "type": "invalid_request_error"}}
+def test_several_prompts():
+    both = asked(prompt=["The ball", "What"]).chats
+    assert [(chat.raw, chat.context) for chat in both] == [("The ball", ()), ("What", ())]
+    mixed = asked(prompt=["x", [1, 2], [3, "four"]]).chats
+    assert [(chat.raw, chat.context) for chat in mixed] == [("x", ()), ("", (1, 2)), ("", (3, 4, 7))]
+
+
+@pytest.mark.parametrize("prompt", [[], [[]], [["a", "b"]], [1, [2]], ["x"] * 129])
+def test_prompts_that_are_none(prompt):
+    with pytest.raises(InvalidRequest, match="prompt"):
+        asked(prompt=prompt)
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (NotSupported("no"), {"code": 400, "message": "no", "type": "invalid_request_error"}),
+        (EncodedBody("zip"), {"code": 415, "message": "zip", "type": "invalid_request_error"}),
+        (MullError("oh"), {"code": 500, "message": "oh", "type": "server_error"}),
+        (
+            ContextExceeded("too long", hint="cut it", tokens=(9, 8)),
+            {
+                "code": 400,
+                "message": "too long (cut it)",
+                "type": "exceed_context_size_error",
+                "n_prompt_tokens": 9,
+                "n_ctx": 8,
+            },
+        ),
+    ],
+)
+def test_errors(failure: MullError, told: dict):
+    assert llamacpp.error(failure) == {"error": told}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(
+            ("POST", f"/{name}")
+            for name in ("completion", "completions", "tokenize", "detokenize", "apply-template")
+        ),
+        *(("DELETE", f"/{name}") for name in ("props", "slots")),
+    ],
+)
+def test_errors_before_the_reply_have_llama_cpps_form(client, method: str, path: str):
+    error = client.request(method, path, json={"prompt": {}}).json()["error"]
+    assert set(error) == {"code", "message", "type"}
+    assert (error["code"], error["type"]) == (400 if method == "POST" else 405, "invalid_request_error")
+
+
+def test_a_prompt_that_is_too_long(client):
+    answer = client.post("/completion", json={"model": "pocket", "prompt": [505] * 3000})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["type"], error["n_prompt_tokens"]) == ("exceed_context_size_error", 3000)
+    assert error["n_ctx"] == client.get("/props").json()["default_generation_settings"]["n_ctx"]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +172,41 @@ def test_a_prompt_is_continued_as_it_is(client):
     ids = post(client, "/tokenize", content="1+1=", add_special=True)["tokens"]
     again = post(client, "/completion", prompt=ids, n_predict=8, temperature=0, return_tokens=True)
     assert again["tokens"] == whole["tokens"]
+
+
+def test_tokens_are_spelled_as_text(client):
+    (token,) = post(client, "/tokenize", content=" is")["tokens"]
+    bias = [[token, 100]]
+    whole = post(client, "/completion", prompt="This", n_predict=1, n_probs=1, logit_bias=bias, temperature=0)
+    drawn = whole["completion_probabilities"][0]
+    assert (drawn["id"], drawn["token"], drawn["bytes"]) == (token, " is", [32, 105, 115])
+    assert whole["content"] == " is"
+
+
+def test_parts_of_a_character_are_bytes():
+    drawn = TokenLogprob(7, -0.5, ((7, -0.5), (8, -math.inf)))
+    done = Done(Usage(), "stop", (7,), 3, logprobs=(drawn,))
+    whole = llamacpp.Chunks("m", {7: b"\xe6\x97", 8: b"a"}.__getitem__, stream=False).whole([done])
+    (told,) = whole["completion_probabilities"]
+    assert (told["token"], told["bytes"]) == ("\ufffd", [0xE6, 0x97])
+    assert told["top_logprobs"][1] == {"id": 8, "token": "a", "bytes": [97], "logprob": -9999.0}
+
+
+def test_several_prompts_are_continued_each(client):
+    body = {"n_predict": 6, "temperature": 0}
+    prompts = ["1+1=", "What is"]
+    alone = [post(client, "/completion", prompt=prompt, **body)["content"] for prompt in prompts]
+    both = post(client, "/completion", prompt=prompts, **body)
+    assert [(one["index"], one["content"]) for one in both] == list(enumerate(alone))
+    assert post(client, "/completion", prompt=prompts[:1], **body)["content"] == alone[0]
+    texts = ["", ""]
+    asked = {"model": "pocket", "prompt": prompts, "stream": True, **body}
+    with client.stream("POST", "/completion", json=asked) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                chunk = json.loads(line[6:])
+                texts[chunk["index"]] += chunk["content"]
+    assert texts == alone
 
 
 def test_a_stream_gives_the_same_text(client):
@@ -149,6 +240,14 @@ def test_the_template_is_applied(client):
     assert counted["input_tokens"] == len(
         post(client, "/tokenize", content=prompt, add_special=True)["tokens"]
     )
+
+
+def test_a_last_message_of_the_assistant_is_a_finished_turn(client):
+    messages = [{"role": "user", "content": "What is 2 + 3?"}, {"role": "assistant", "content": "It is"}]
+    prompt = post(client, "/apply-template", messages=messages)["prompt"]
+    said, following = prompt.split("It is")
+    assert "What is 2 + 3?" in said
+    assert following.startswith("<|im_end|>\n<|im_start|>assistant")
 
 
 def test_props_and_slots(client):
@@ -249,5 +348,7 @@ def test_nothing_to_end(client):
         "/v1/chat/completions/control", json={"id": "chatcmpl-none", "action": "reasoning_end"}
     )
     assert answer.status_code == 404
+    message = "no reply 'chatcmpl-none' is under way"
+    assert answer.json()["error"] == {"code": 404, "message": message, "type": "not_found_error"}
     answer = client.post("/v1/chat/completions/control", json={"id": "chatcmpl-none", "action": "explode"})
     assert answer.status_code == 400

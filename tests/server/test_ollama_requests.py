@@ -46,6 +46,21 @@ def test_only_options_that_are_given_are_sent():
     assert asked.num_ctx == 512
 
 
+def test_biases_and_stops_are_as_json_has_them():
+    asked = chat(options={"logit_bias": {"17": -100, "3": 2.5}, "stop": "x"})
+    assert asked.chat.options == {"logit_bias": {17: -100, 3: 2.5}, "stop": ["x"]}
+    assert chat(options={"stop": ["", "x"]}).chat.options == {"stop": ["x"]}
+    for options, field in (
+        ({"logit_bias": {"a": 1}}, "options.logit_bias"),
+        ({"logit_bias": {"1": "x"}}, "options.logit_bias"),
+        ({"stop": 3}, "options.stop"),
+        ({"stop": ["x"] * 129}, "options.stop"),
+    ):
+        with pytest.raises(InvalidRequest, match=field) as caught:
+            chat(options=options)
+        assert caught.value.field == field
+
+
 def test_what_has_no_effect_is_told():
     asked = chat(options={"num_gpu": 1, "num_keep": 4, "tfs_z": 1.0}, zzz=1, top_logprobs=3)
     assert set(asked.ignored) == {

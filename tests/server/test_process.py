@@ -194,6 +194,8 @@ def test_what_is_wrong_with_the_command_line_is_told(args, message, hint, capsys
     from mull.cli.main import run_command
 
     monkeypatch.setenv("MULL_MODELS", str(tmp_path))
+    # It would go on writing to what stands for stderr here.
+    monkeypatch.setattr("mull.server.running.start_log", lambda level: None)
     assert run_command(["serve", "--port", "0", *args]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"error: {message}")

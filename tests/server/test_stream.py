@@ -209,7 +209,9 @@ def test_messages_are_read_back_as_they_were_sent(fake_app):
 def test_a_completion_that_waits_for_its_turn_lets_its_model_go(serve, fake_pool):
     busy, larger = Patient(), FakeLLM()
     larger.context_length = 4096
-    busy.tokenizer = larger.tokenizer = SimpleNamespace(encode=lambda text: [], token_text=str)
+    busy.tokenizer = larger.tokenizer = SimpleNamespace(
+        encode=lambda text: [], token_text=str, token_bytes=str.encode
+    )
     live = serve(pool=fake_pool(busy, larger, parallel=1))
 
     async def run() -> bytes:
