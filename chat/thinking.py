@@ -112,10 +112,13 @@ def think_options(values: Mapping[str, object]) -> ThinkOptions:
     mode, budget, level = _read_think(values.get("think", "auto"))
     notes: list[str] = []
     own = values.get("think_budget")
-    if own is not None and str(own) != "-1":
-        if budget is not None or mode == "off":
+    is_free = str(own) == "-1"
+    if own is not None:
+        if budget is not None or (mode == "off" and not is_free):
             notes.append(f"think_budget {own} is taken, not think {values['think']}")
-        mode, budget, level = "on", _amount("think_budget", own), None
+        if not is_free:
+            mode = "on"
+        budget, level = None if is_free else _amount("think_budget", own), None
     if budget is not None and budget.of(100) == 0 and budget.share in (None, 0.0):
         mode, budget = "off", None
     minimum = values.get("think_min")

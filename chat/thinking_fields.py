@@ -60,7 +60,7 @@ def from_openai_chat(body: Mapping[str, object]) -> Asked:
         if isinstance(value, Mapping):
             _read_object(asked, value)
         else:
-            asked.options[name] = value
+            _put(asked, name, value, name)
     template = _mapping(body, "chat_template_kwargs")
     _check_names(template, _TEMPLATE, "chat_template_kwargs.")
     for name in ("enable_thinking", "thinking"):
@@ -125,7 +125,7 @@ def from_gemini(body: Mapping[str, object]) -> Asked:
         _effort(asked, str(level).lower(), "thinkingConfig.thinkingLevel")
     budget = thinking.get("thinkingBudget")
     if budget is not None and str(budget) == "-1":
-        asked.options.setdefault("think", "auto")
+        _put(asked, "think", "auto", "thinkingConfig.thinkingBudget -1, which means")
     elif budget is not None:
         _spend(asked, budget, "thinkingConfig.thinkingBudget")
     return _checked(asked)
@@ -194,8 +194,9 @@ def _spend(asked: Asked, value: object, name: str) -> None:
 def _put(asked: Asked, option: str, value: object, name: str) -> None:
     """Set an option; where it is set already to something else, the field read last wins, and says so."""
     before = asked.options.get(option)
-    silent = (None, value, True, "on") if option == "think" else (None, value)
-    if before not in silent or (before is True and value in (False, "off")):
+    is_same = before is None or (before == value and isinstance(before, bool) == isinstance(value, bool))
+    is_on = option == "think" and (before is True or before == "on")
+    if not is_same and (not is_on or value is False or value == "off"):
         asked.notes.append(f"{name} {_spelled(value)} is taken, not {option} {_spelled(before)}")
     asked.options[option] = value
 
@@ -205,10 +206,15 @@ def _checked(asked: Asked) -> Asked:
     options, notes = asked.options, asked.notes
     budget, think = options.get("think_budget"), options.get("think")
     if budget is not None and think is not None:
-        if str(budget) != "-1" and think not in (True, "on", "auto"):
-            notes.append(f"the budget of {budget} tokens is taken, not think {_spelled(think)}")
-        if str(budget) != "-1":
+        is_free = str(budget) == "-1"
+        agrees = think is True or think in ("on", "auto") or (is_free and (think is False or think == "off"))
+        if not agrees:
+            taken = "no limit" if is_free else f"the budget of {budget} tokens"
+            notes.append(f"{taken} is taken, not think {_spelled(think)}")
+        if not is_free:
             del options["think"]
+        elif not agrees:
+            options["think"] = "on"
     think_options(options)
     return asked
 

@@ -195,11 +195,20 @@ class Scheduler:
 
     def _take_cached(self, sequence: Sequence) -> None:
         """Reuse what others have computed of a prompt since it was admitted."""
+        forced: list[int] = []
+        if not sequence.was_read:  # what follows the prompt is not looked for: it counts as computed
+            forced = sequence.tokens[sequence.num_prompt + 1 :]
+            del sequence.tokens[sequence.num_prompt + 1 :]
         known = self.pool.extend(sequence)
+        sequence.tokens += forced
         if known > sequence.num_computed:
-            if not sequence.num_generated:
-                sequence.num_cached += known - sequence.num_computed
-            sequence.num_computed = known
+            self._skip_to(sequence, known)
+
+    def _skip_to(self, sequence: Sequence, known: int) -> None:
+        """Move on to `known` tokens, found in the cache; those that it computed before it lost them do not count."""
+        before = max(sequence.num_computed, sequence.num_lost)
+        sequence.num_cached += max(min(known, sequence.num_prompt) - before, 0)
+        sequence.num_computed = known
 
     def commit(self, step: Step, drawn: list[Drawn]) -> list[Output]:
         """Settle a step; `drawn` is what each item that had rows of logits got, in order."""
@@ -257,7 +266,8 @@ class Scheduler:
         return self._finish(sequence, told, text, finish) if finish else sequence.output(told, text)
 
     def _count_prompt(self, sequence: Sequence) -> None:
-        if not sequence.num_generated:  # after a preemption it has been counted
+        if not sequence.was_read:  # after a preemption it has been counted
+            sequence.was_read = True
             self.counters.prompt += sequence.num_prompt
             self.counters.cached += sequence.num_cached
 
@@ -324,6 +334,7 @@ class Scheduler:
         while not self.pool.reserve(sequence, count):
             youngest = self.running.pop()
             self.pool.release(youngest)
+            youngest.num_lost = max(youngest.num_lost, youngest.num_computed)
             youngest.num_computed = 0
             youngest.drafts = []
             self.waiting.appendleft(youngest)
@@ -336,13 +347,12 @@ class Scheduler:
 
     def _admit(self, sequence: Sequence) -> bool:
         """Reserve blocks for all tokens of a waiting sequence, some cached; False if they do not fit."""
-        sequence.blocks, sequence.num_computed = self.pool.match(sequence.tokens)
+        most = len(sequence.tokens) if sequence.was_read else sequence.num_prompt + 1
+        sequence.blocks, known = self.pool.match(sequence.tokens[:most])
         sequence.num_published = len(sequence.blocks)
         if not self.pool.reserve(sequence, sequence.num_pending):
             self.pool.release(sequence)
-            sequence.num_computed = 0
             return False
         sequence.is_reading = True
-        if not sequence.num_generated:
-            sequence.num_cached = sequence.num_computed
+        self._skip_to(sequence, known)
         return True

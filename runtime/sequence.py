@@ -40,6 +40,7 @@ class Sequence:
     num_drafted, num_accepted: drafts that were computed, and tokens that they gave;
     guard: watches the answer for loops, if the request asks;
     is_reading: its prompt is being computed, or what it had when it lost its blocks, and nothing was drawn since;
+    was_read: its whole prompt has been computed once; num_lost: the most tokens that were when it lost its blocks;
     num_cached: prompt tokens whose keys and values were found in the cache;
     logprobs: what the model thought of the tokens that were drawn, by their places, if the request asks for it;
     seed: the request's, or the one drawn for it.
@@ -54,6 +55,8 @@ class Sequence:
     drafts: list[int] = field(default_factory=list)
     num_computed: int = 0
     is_reading: bool = False
+    was_read: bool = False
+    num_lost: int = 0
     num_cached: int = 0
     num_told: int = field(init=False)
     num_forwarded: int = 0
@@ -129,7 +132,9 @@ class Sequence:
     ) -> Output:
         """Return what a step did for this sequence, whose latest tokens are `tokens`."""
         # A prompt that is computed again after a preemption is not reported a second time.
-        done = self.num_prompt if self.num_generated else min(self.num_computed, self.num_prompt)
+        done = (
+            self.num_prompt if self.was_read else min(max(self.num_computed, self.num_lost), self.num_prompt)
+        )
         thinking = self.thinking.report() if finish and self.thinking is not None else None
         return Output(
             self.id,

@@ -125,7 +125,7 @@ def gbnf_to_lark(text: str) -> str:
     """Translate a grammar; raises InvalidRequest that names line and column, or what cannot be expressed."""
     rules = _Parser(text).rules()
     reached = _reached(rules)
-    if "root" not in _finite(rules):
+    if "root" not in finite_rules(rules):
         raise _invalid("the grammar accepts nothing: its rule `root` never comes to an end")
     check_size(max(_sizes(rules, reached).values()), field="grammar", noun="grammar")
     regular = not _is_recursive(rules, "root") and not any(
@@ -376,7 +376,7 @@ def _sizes(rules: dict[str, Node], names: list[str]) -> dict[str, int]:
     return sizes
 
 
-def _finite(rules: dict[str, Node]) -> set[str]:
+def finite_rules(rules: dict[str, Node]) -> set[str]:
     """Return the rules from which some finite text can be made."""
     finite: set[str] = set()
 

@@ -12,6 +12,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from ...errors import InvalidRequest
 from .constraint import Constraint
 from .gbnf import gbnf_to_lark
+from .lark import refuse_endless
 from .schema import enforceable, relaxed
 from .size import check_counts, check_regex
 
@@ -102,6 +103,7 @@ def library_grammar(constraint: Constraint) -> str:
     if constraint.kind == "gbnf":
         return LLMatcher.grammar_from_lark(gbnf_to_lark(text))
     check_counts(text, field="grammar")
+    refuse_endless(text)
     return LLMatcher.grammar_from_lark(text)
 
 

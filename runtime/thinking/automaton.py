@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from .answer import Answer
 from .boundary import SENTENCE
-from .marks import find_at_end
+from .marks import Found, find_at_end
 from .plan import EndReason, ThinkingPlan, ThinkingReport
 from .probe import Probe, may_probe
 from .thought import Thought
@@ -69,8 +69,8 @@ class Automaton:
         self._eos_ids = eos_ids
         self._clock = clock
         self._opens = [text.encode() for text in plan.marks.opens]
-        self._ends = [text.encode() for text in plan.marks.ends]
-        self._tools = [text.encode() for text in plan.marks.tools] if plan.marks.tool_ends else []
+        calls = plan.marks.tools if plan.marks.tool_ends else ()
+        self._ends = [text.encode() for text in (*plan.marks.ends, *calls)]
         self._phase = Phase.OUTSIDE
         self._used = 0  # tokens of the thoughts before this one
         self._thought = self._new_thought()
@@ -195,9 +195,8 @@ class Automaton:
     def _pull(self) -> float:
         """Return how strongly an end is favoured right now, in nats."""
         thought = self._thought
-        if not self.thinking or len(thought) <= thought.zones.soft:
-            return 0.0
-        if len(thought) < thought.banned_until or self._may_extend(len(thought)):
+        free = max(thought.zones.soft, thought.banned_until - 1)
+        if not self.thinking or len(thought) <= free or self._may_extend(len(thought)):
             return 0.0
         span = max(thought.zones.land - thought.zones.soft, 1)
         share = min((len(thought) - thought.zones.soft) / span, 1.0)
@@ -238,13 +237,15 @@ class Automaton:
     def _take_thought(self, token: int) -> Verdict | None:
         thought = self._thought
         if self._ends_softly:  # what is chosen for its first id is written out to its last
-            return self._cut("soft", drop=0, refused=1)
+            return self._cut("soft", refused=1)
         if token in self._eos_ids:
-            return self._extend(1, len(thought)) or self._cut("eos", drop=0, refused=1)
+            torn = thought.num_torn
+            return self._extend(1 + torn, len(thought) - torn) or self._cut("eos", refused=1)
+        held = thought.num_held
         thought.add((token,))
-        found = thought.find([*self._ends, *self._tools])
+        found = thought.find(self._ends)
         if found is not None and found.complete:
-            return self._take_end(found.num_tokens, found.shared, is_tool=found.index >= len(self._ends))
+            return self._take_end(found, held)
         if self._stop:
             return self._cut("user")
         if len(thought) >= thought.zones.hard:
@@ -253,18 +254,19 @@ class Automaton:
             return self._nudge() or self._cut("loop")
         return self._at_boundary()
 
-    def _take_end(self, num_tokens: int, shared: bool, *, is_tool: bool) -> Verdict | None:
-        """Accept the end that the last tokens spell, or take it back."""
-        thought = self._thought
-        extended = self._extend(num_tokens, len(thought) - num_tokens)
+    def _take_end(self, found: Found, held: int) -> Verdict | None:
+        """Accept the end that the last tokens spell, or take it back; held: how many were, without the last."""
+        thought, count = self._thought, found.num_tokens
+        extended = self._extend(count, len(thought) - count)
         if extended is not None:
             return extended
-        marker = tuple(thought.ids[len(thought) - num_tokens + shared :])
-        soft = len(thought) > thought.zones.soft and not self._would_end
-        thought.forget(len(marker))
-        if is_tool:
+        if found.index >= len(self.marks.ends):
             # The call itself comes after the tag that it made superfluous.
-            return self._cut("tool", drop=0, refused=len(marker), follow=marker)
+            marker = tuple(thought.ids[-count:])
+            torn = thought.withdraw(count, self._ends, held)
+            return self._cut("tool", drop=torn, refused=count, follow=marker)
+        soft = len(thought) > thought.zones.soft and not self._would_end
+        thought.forget(count - found.shared)
         self._finish("soft" if soft else "natural")
         self._injected += len(self.plan.lead)
         return Verdict(0, self.plan.lead) if self.plan.lead else None
@@ -307,9 +309,8 @@ class Automaton:
     def _may_extend(self, kept: int) -> bool:
         """Tell whether an end after `kept` tokens of thought would be answered with "Wait"."""
         plan, thought = self.plan, self._thought
-        if self._rounds >= plan.rounds or not plan.waits or thought.stuck:
-            return False
-        if plan.minimum and self._used + kept >= plan.minimum:
+        is_enough = plan.minimum and self._used + kept >= plan.minimum
+        if is_enough or self._rounds >= plan.rounds or not plan.waits or thought.stuck:
             return False
         return kept + len(self._next_wait()) + _LEAST_AFTER_WAIT <= thought.zones.hard
 
@@ -389,12 +390,11 @@ class Automaton:
         self._seconds += self._clock() - self._began
         self._reason = reason
         self._thought = self._new_thought()
-        self._phase = Phase.ANSWER
-        self._answer = Answer(self.marks)
+        self._phase, self._answer = Phase.ANSWER, Answer(self.marks)
         self._stop = self._ends_softly = False
 
     def _inject(self, tokens: tuple[int, ...]) -> None:
         """Put tokens into the thought that were not drawn."""
         self._thought.add(tokens)
-        self._thought.find([*self._ends, *self._tools])  # whether they end like the beginning of a tag
+        self._thought.find(self._ends)  # whether they end like the beginning of a tag
         self._injected += len(tokens)

@@ -34,12 +34,17 @@ class Thought:
     @property
     def num_held(self) -> int:
         """How many of the last tokens may still be taken back."""
-        return max(self.open_tokens, unfinished_tokens(self._pieces), len(self.ids) - self.zones.hold, 0)
+        return max(self.num_torn, len(self.ids) - self.zones.hold)
+
+    @property
+    def num_torn(self) -> int:
+        """How many of the last tokens are half a tag, or half a character."""
+        return max(self.open_tokens, unfinished_tokens(self._pieces))
 
     @property
     def place(self) -> float:
         """How good a place its end is to stop (boundary.py)."""
-        return weight(text_at_end(self._pieces, TAIL))
+        return 0.0 if unfinished_tokens(self._pieces) else weight(text_at_end(self._pieces, TAIL))
 
     @property
     def ends_line(self) -> bool:
@@ -55,6 +60,15 @@ class Thought:
         """Take the last `count` tokens out."""
         if count:
             del self.ids[-count:], self._pieces[-count:]
+
+    def withdraw(self, count: int, texts: Sequence[bytes], held: int) -> int:
+        """Take the last `count` tokens out; return how many before them are half of one of `texts` or a character.
+
+        held: how many were, without the last token: those that were given out stay, whatever they are.
+        """
+        self.forget(count)
+        self.find(texts)
+        return self.num_torn if self.num_torn <= held - (count - 1) else 0
 
     def find(self, texts: Sequence[bytes]) -> Found | None:
         """Return the text that the last token completes, or the beginning of one that the tokens end with."""
@@ -83,6 +97,6 @@ class Thought:
 
     def tokens_to_drop(self, *, far: bool) -> int:
         """Return how many tokens to take back before a cut: half a tag, half a character; far: half a sentence."""
-        least = max(self.open_tokens, unfinished_tokens(self._pieces))
+        least = self.num_torn
         most = max(len(self.ids) - self.zones.hold, least) if far else least
         return best_cut(self._pieces, least, most)

@@ -101,6 +101,19 @@ def test_a_number_wins_over_a_word_and_says_so() -> None:
     assert think_options({"think": "on", "think_budget": 9}).notes == ()
 
 
+@pytest.mark.parametrize("think", [20, "low", "50%", 0])
+@pytest.mark.parametrize("budget", [-1, "-1"])
+def test_no_limit_wins_over_an_amount_and_says_so(think: object, budget: object) -> None:
+    options = think_options({"think": think, "think_budget": budget})
+    assert (options.mode, options.budget, options.level) == ("on", None, None)
+    assert options.notes == (f"think_budget -1 is taken, not think {think}",)
+
+
+@pytest.mark.parametrize("think", ["on", "off", "auto"])
+def test_no_limit_is_no_switch(think: str) -> None:
+    assert think_options({"think": think, "think_budget": -1}) == think_options({"think": think})
+
+
 @pytest.mark.parametrize(
     ("layers", "result"),
     [

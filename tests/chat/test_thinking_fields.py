@@ -91,6 +91,43 @@ CONFLICTS: list[tuple[Read, dict[str, object], dict[str, object], str]] = [
     (from_ollama, {"think": "high", "options": {"think_budget": 9}}, {"think_budget": 9}, "think high"),
     (from_ollama, {"think": False, "options": {"think_budget": 9}}, {"think_budget": 9}, "think false"),
     (from_ollama, {"think": {"min": 3}, "options": {"think_min": 2}}, {"think_min": 3}, "think_min 2"),
+    (from_ollama, {"think": 1, "options": {"think_budget": 9}}, {"think_budget": 9}, "not think 1"),
+    (
+        from_ollama,
+        {"think": 20, "options": {"think_budget": -1}},
+        {"think": "on", "think_budget": -1},
+        "no limit is taken, not think 20",
+    ),
+    (
+        from_openai_chat,
+        {"think": {"budget": 3}, "think_budget": 7},
+        {"think_budget": 7},
+        "think_budget 7 is taken, not think_budget 3",
+    ),
+    (
+        from_openai_chat,
+        {"think": {"min": 3, "budget": 9}, "think_min": 7},
+        {"think_min": 7, "think_budget": 9},
+        "think_min 7 is taken, not think_min 3",
+    ),
+    (
+        from_openai_chat,
+        {"reasoning_effort": "low", "thinking_budget": -1},
+        {"think": "on", "think_budget": -1},
+        "no limit is taken, not think low",
+    ),
+    (
+        from_openai_chat,
+        {"think": 1, "chat_template_kwargs": {"enable_thinking": False}},
+        {"think": False},
+        "enable_thinking false is taken, not think 1",
+    ),
+    (
+        from_gemini,
+        {"thinkingConfig": {"thinkingLevel": "low", "thinkingBudget": -1}},
+        {"think": "auto"},
+        "thinkingBudget -1, which means auto is taken, not think low",
+    ),
     (from_openai_chat, {"reasoning_effort": "low", "thinking_budget": 9}, {"think_budget": 9}, "think low"),
     (
         from_openai_chat,
@@ -166,6 +203,7 @@ def test_what_wins_and_says_so(
         {"reasoning": {"enabled": True}, "reasoning_effort": "high"},
         {"reasoning": {"effort": "high"}, "reasoning_effort": "high"},
         {"think": "high", "chat_template_kwargs": {"thinking": True}},
+        {"think": "high", "reasoning_effort": "high"},
     ],
 )
 def test_what_agrees_is_no_conflict(body: dict[str, object]) -> None:
@@ -225,3 +263,9 @@ def test_an_unknown_field_lists_those_that_are_known() -> None:
         from_openai_chat({"thinking_budgets": 9})
     assert "reasoning_effort" in caught.value.message
     assert caught.value.hint == "did you mean thinking_budget?"
+
+
+@pytest.mark.parametrize("think", [True, False])
+def test_no_limit_takes_nothing_from_a_switch(think: bool) -> None:
+    asked = from_openai_chat({"think": think, "think_budget": -1})
+    assert asked == Asked({"think": think, "think_budget": -1})

@@ -267,3 +267,51 @@ def test_an_answer_that_goes_in_circles_may_be_ended(repeats, reason):
     outputs = fakes.drain(made)["r"]
     assert outputs[-1].finish == reason
     assert (len(fakes.tokens_of(outputs)) < 200) == (reason == "repeat")
+
+
+@pytest.mark.parametrize("budget", [0, 1, 24])
+@pytest.mark.parametrize("length", range(13, 23))
+def test_a_thought_that_is_closed_at_once_is_reported_like_any_other(budget, length):
+    """Progress, found tokens and computed ones, however prompt and closing tags fall on the blocks."""
+    prompt = (*((4, 5, 6, 7, 8, 9) * 4)[: length - 1], 0)
+    made = engine(fakes.hashed(VOCAB), chunk=4, num_blocks=256)
+    params = SamplingParams(temperature=0, max_tokens=80)
+    for turn in range(2):
+        before = made.runner.num_tokens
+        made.submit(Request(prompt, params, frozenset({EOS}), plan(budget), id="r"))
+        outputs = fakes.drain(made)["r"]
+        last, found = outputs[-1], length // 4 * 4 if turn else 0
+        assert last.num_cached == found - (budget > 1 and found == length) * 4
+        assert outputs[0].num_computed == min(last.num_cached + 4, length)
+        report = last.thinking
+        assert report is not None
+        expected = length - last.num_cached + last.num_sampled - 1 + report.injected + report.probe_tokens
+        assert last.num_forwarded == expected == made.runner.num_tokens - before
+    assert made.scheduler.stats().cached_tokens == last.num_cached
+    assert made.scheduler.stats().prompt_tokens == 2 * length
+
+
+def test_two_at_once_share_a_prompt_whose_thought_is_closed_at_once():
+    made = engine(fakes.hashed(VOCAB), chunk=4, num_blocks=256)
+    params = SamplingParams(temperature=0, max_tokens=20)
+    for name in ("first", "second"):
+        made.submit(Request((4, 5, 6, 7, 8, 9) * 3 + (0,), params, frozenset({EOS}), plan(0), id=name))
+    outputs = fakes.drain(made)
+    assert [outputs[name][-1].num_cached for name in ("first", "second")] == [0, 16]
+    assert fakes.tokens_of(outputs["first"]) == fakes.tokens_of(outputs["second"])
+
+
+def test_what_is_computed_again_was_not_found():
+    """Sequences that lose their blocks, amid their prompts too, report what they found at first."""
+    made = engine(fakes.hashed(VOCAB), num_blocks=14, chunk=4, max_context=48)
+    params = SamplingParams(temperature=0, max_tokens=24)
+    for index in range(4):
+        made.submit(Request((4 + index, *[5] * 14, 0), params, frozenset({EOS}), plan(index), id=f"r{index}"))
+    outputs = fakes.drain(made)
+    stats = made.scheduler.stats()
+    assert stats.preemptions
+    for found in outputs.values():
+        assert found[-1].num_cached == 0
+        done = [output.num_computed for output in found]
+        assert done == sorted(done)
+    assert (stats.cached_tokens, stats.prompt_tokens) == (0, 4 * 16)

@@ -69,7 +69,7 @@ def check(seed: int) -> None:
         assert not made.automaton.thinking, f"seed {seed}: the reply ended within a thought"
         if made.automaton.report().reason is not None:
             answer = made.text.split("</think>", 1)[1].removesuffix("<|im_end|>")
-            assert answer, f"seed {seed}: no answer after the thought"
+            assert answer.strip(), f"seed {seed}: no answer after the thought"
     if plan.marks.single and made.automaton.report().reason is not None:
         # A stream may also spell the tag letter by letter.
         assert made.tokens.count(CLOSE) <= 1, f"seed {seed}: a second end"
