@@ -54,6 +54,9 @@ class _Reports:
         self._token_bytes = token_bytes
         self._waiting: list[tuple[TokenLogprob, bytes]] = []
 
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
     def add(self, reports: Iterable[TokenLogprob]) -> None:
         """Take the reports on the next tokens."""
         self._waiting += ((report, self._token_bytes(report.token)) for report in reports)
@@ -159,9 +162,9 @@ def _kept(found: Iterable[Event], answer: list[str], reports: _Reports) -> Itera
     for event in found:
         if isinstance(event, Text):
             answer.append(event.text)
-        yield (
-            replace(event, logprobs=reports.of(event.text)) if isinstance(event, Text | Reasoning) else event
-        )
+        if reports and isinstance(event, Text | Reasoning):
+            event = replace(event, logprobs=reports.of(event.text))
+        yield event
 
 
 def _conformity(answer: str, form: Constraint | None) -> Conformity | None:

@@ -91,6 +91,11 @@ def registry(tmp_path: Path) -> Iterator[str]:
         process.wait()
 
 
+def weights(store: Store, name: str) -> bytes:
+    """Return the bytes of a stored model's file."""
+    return store.model_path(store.resolve(name)).read_bytes()
+
+
 def gguf(size: int, seed: int = 0) -> bytes:
     """Return bytes that begin as a GGUF does."""
     return b"GGUF" + random.Random(seed).randbytes(size - 4)

@@ -20,14 +20,10 @@ from mull.registry.pull import PullOptions, pull
 from mull.registry.store import Store
 from mull.settings import Remotes
 
-from .conftest import HASTY, gguf
+from .conftest import HASTY, gguf, weights
 
 Get = Callable[..., list]
 DATA = gguf(1_000_000)
-
-
-def weights(store: Store, name: str) -> bytes:
-    return store.model_path(store.resolve(name)).read_bytes()
 
 
 def statuses(events: list, kind: str = "step") -> list[str]:

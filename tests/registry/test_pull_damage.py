@@ -28,14 +28,10 @@ from mull.registry.store import Store
 from mull.registry.web import Patience, Web
 from mull.settings import Remotes, load_remotes
 
-from .conftest import HASTY, gguf
+from .conftest import HASTY, gguf, weights
 
 Get = Callable[..., list]
 DATA = gguf(1_000_000)
-
-
-def weights(store: Store, name: str) -> bytes:
-    return store.model_path(store.resolve(name)).read_bytes()
 
 
 @pytest.mark.parametrize("size", ["12", 1.5, True])
