@@ -81,18 +81,25 @@ class Ours:
         """Return the share of a token's time outside native kernels; None if torch computes."""
         return python_share(self.llm)
 
+    def continue_text(self, count: int, depth: int) -> None:
+        """Reply with `count` tokens to a text of at most `depth`."""
+        from mull.chat.request import ChatRequest
+
+        size = len(self.llm.prompt(ChatRequest(raw=TEXT)).ids)
+        _reply(self.llm, count, " ".join([TEXT] * max(1, depth // size - 1)))
+
     def about(self) -> str:
         """Name the version, the instruction set and the KV cache."""
         return f"mull {self.mull.__version__}: {self.llm.backend}"
 
 
-def _reply(llm: LLM, count: int) -> float:
+def _reply(llm: LLM, count: int, text: str = TEXT) -> float:
     """Return the seconds of a greedy reply of `count` tokens."""
     from mull.chat.request import ChatRequest
 
     options = {"temperature": 0, "num_predict": count, "ignore_eos": True}
     started = time.perf_counter()
-    for _ in llm.chat(ChatRequest(raw=TEXT, options=options)):
+    for _ in llm.chat(ChatRequest(raw=text, options=options)):
         pass
     return time.perf_counter() - started
 
@@ -192,6 +199,10 @@ class Theirs:
             if status:
                 raise NotSupported(f"llama_decode ended with {status}: {'; '.join(self.errors[:2])}")
             api.llama_synchronize(self.context)
+
+    def continue_text(self, count: int, depth: int) -> None:
+        """Decode `count` tokens after `depth` others."""
+        self._timed(count, depth, 1)
 
     def python_share(self) -> None:
         """Return None: there is no Python in it to speak of."""

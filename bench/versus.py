@@ -14,7 +14,8 @@ What is measured:
     decode        random tokens one by one, with logits but no sampling, after 1 token or after --depth tokens
     load          in a fresh process that has imported its libraries, with the file in the page cache: from the path
                   to the first greedy token after a short text, tokenized (mull: LLM.open and chat)
-    memory        the process's peak resident size (VmHWM), which counts the pages of a mapped file
+    memory        the peak resident size (VmHWM) of a fresh process that loads and continues a text of --depth or
+                  --prompt tokens, whichever is longer; it counts the pages of a mapped file
     of bandwidth  bytes that a token must read (weights and KV cache) over its time, as a share of what as many
                   threads read from a large buffer in the same round
     Python        the share of a token's time, in a greedy reply, that is not spent inside mull's native kernels
@@ -120,8 +121,7 @@ class Comparison:
                     if method == "decode":
                         samples["bandwidth"].append(memory.call("read"))
             self.python = sides["ours"].call("python_share")
-            self.samples["memory"] = {side: [sides[side].call("resident")] for side in PAIR}
-            self.samples["memory at start"] = {side: [sides[side].resident_at_start] for side in PAIR}
+        self._measure_memory()
 
     def _load(self, stack: ExitStack) -> dict[str, Process]:
         """Time loading in fresh processes; return the last ones, which stay until the stack ends them."""
@@ -135,6 +135,20 @@ class Comparison:
                 stack.callback(sides[side].end)
                 self.samples["load"][side].append(sides[side].call("open"))
         return sides
+
+    def _measure_memory(self) -> None:
+        names = ("memory", "memory at start")
+        taken: dict[str, dict[str, list[float]]] = {name: {side: [] for side in PAIR} for name in names}
+        for side in PAIR:
+            process = Process(side, self.settings, self.pauses)
+            try:
+                process.call("open")
+                process.call("continue_text", 8, max(self.arguments.depth, self.arguments.prompt) - 8)
+                taken["memory"][side].append(process.call("resident"))
+                taken["memory at start"][side].append(process.resident_at_start)
+            finally:
+                process.end()
+        self.samples |= taken
 
     def _rounds(self, label: str) -> Iterator[int]:
         for turn in range(self.arguments.rounds):

@@ -249,9 +249,18 @@ void opened_product(const uint8_t* w, int64_t cols, const uint8_t* tile, float* 
     each<N>([&](auto t) MULL_INLINE_LAMBDA { store(out + t * stride, total[t]); });
 }
 
+// Loops over sums would keep the compiler from holding them in registers.
+template <int Sums, int N>
+MULL_INLINE void set_zero(F32s (&total)[Sums][N]) {
+    each<Sums>([&](auto k) MULL_INLINE_LAMBDA {
+        each<N>([&](auto t) MULL_INLINE_LAMBDA { total[k][t] = floats(0); });
+    });
+}
 template <int Sums, int N>
 MULL_INLINE void add_up(F32s (&total)[Sums][N]) {
-    for (int k = 1; k < Sums; k++) each<N>([&](auto t) MULL_INLINE_LAMBDA { total[0][t] += total[k][t]; });
+    each<Sums - 1>([&](auto k) MULL_INLINE_LAMBDA {
+        each<N>([&](auto t) MULL_INLINE_LAMBDA { total[0][t] += total[k + 1][t]; });
+    });
 }
 
 // The same for weights in floating point: columns two by two, in float32. There are two sums, as one alone would wait for
@@ -261,7 +270,7 @@ void panel_product_floats(const uint8_t* w, int64_t cols, const uint8_t* tile, f
     constexpr int sums = 2;
     const float* x = (const float*)tile;
     F32s total[sums][N];
-    for (int k = 0; k < sums; k++) each<N>([&](auto t) MULL_INLINE_LAMBDA { total[k][t] = floats(0); });
+    set_zero<sums, N>(total);
     for (int64_t i = 0; i < cols; i += 2 * sums) {
         fetch_ahead<fetched<N>((Id == F32 ? 8 : 4) * R * sums)>(w);
         each<sums>([&](auto k) MULL_INLINE_LAMBDA {
@@ -291,7 +300,7 @@ template <int Id, int N>
 void panel_product_pairs(const uint8_t* w, int64_t cols, const uint8_t* tile, float* out, int64_t stride) {
     constexpr int sums = 2;
     F32s total[sums][N];
-    for (int k = 0; k < sums; k++) each<N>([&](auto t) MULL_INLINE_LAMBDA { total[k][t] = floats(0); });
+    set_zero<sums, N>(total);
     for (int64_t i = 0; i < cols; i += 2 * sums) {
         fetch_ahead<fetched<N>(4 * R * sums)>(w);
         each<sums>([&](auto k) MULL_INLINE_LAMBDA {

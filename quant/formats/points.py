@@ -19,6 +19,8 @@ from .importance import Counts, count_errors, unit_blocks
 _SCALES = 16
 # Scales by which a group's largest weight is the largest value, or the smallest one, of the codebook.
 _USUAL, _FLAT = (0.6, 1.15), (0.7, 1.3)
+# The share of the error by which d is larger than what makes it least, which makes weights too small.
+_GIVEN_BACK = 0.25
 # Blocks at a time: all lines of a part are in memory at once.
 _BLOCKS = 64
 
@@ -122,9 +124,11 @@ def _search(x: Tensor, counts: Counts, peak: Tensor, book: Codebook) -> tuple[Te
         scale = torch.where(flat, other, scale)
         lists.choose(flat, others)
     d = _round_scales(scale, lists, peak, book)
-    code, _, _ = _choose_codes(lists, torch.where(peak > 0, d.float() / peak, 0), book)
+    code, error, _ = _choose_codes(lists, torch.where(peak > 0, d.float() / peak, 0), book)
     final = d.float() / peak.clamp(min=1e-12) * book.unit * (2 * code + 1)
-    return d, code, lists.best(final).flatten(1)
+    energy = (counts.scales * x.square()).sum(-1, keepdim=True)
+    gain = 1 + _GIVEN_BACK * (1 + error / energy.clamp(min=1e-30))
+    return (d.float() * gain).half(), code, lists.best(final).flatten(1)
 
 
 def _fit(
