@@ -74,6 +74,12 @@ def start_log(level: str) -> None:
     )
     for others in ("uvicorn", "asyncio", "httpx", "httpcore"):
         logging.getLogger(others).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_is_a_fault)
+
+
+def _is_a_fault(record: logging.LogRecord) -> bool:
+    """Tell faults from requests that were cut because the server ends, which uvicorn shows with a traceback."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 class _Server(uvicorn.Server):

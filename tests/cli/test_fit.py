@@ -193,7 +193,7 @@ def test_the_report_keeps_to_the_width(
     code, out, _ = run(capsys, str(POCKET.path), "--parallel", "2")
     assert code == 0
     assert "weights" in out
-    assert "q4_0" in out
+    assert "f16" in out
     if width >= 40:
         path = max(out.splitlines(), key=len)
         assert len(path) <= width or str(POCKET.path) in path

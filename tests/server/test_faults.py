@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from mull.kernels.cpu import native
 from mull.models.pocket import model_path
 from mull.registry.create import Details, create
 from mull.registry.modelfile import Modelfile
@@ -293,7 +294,9 @@ def test_the_same_request_has_the_same_answer_alone_and_among_seven_others(serve
         return text, events[-1]["Done"]["usage"].get("drafted_tokens", 0)
 
     alone = [ask_native(seed) for seed in range(8)]
-    assert any(drafted for _, drafted in alone) == (speculate != "off")
+    # "auto" guesses only where a guess is cheap, which it is not without kernels.
+    if speculate != "auto" or native.instruction_sets():
+        assert any(drafted for _, drafted in alone) == (speculate != "off")
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(ask_native, range(8)))
     assert [text for text, _ in together] == [text for text, _ in alone]
