@@ -70,9 +70,9 @@ class ThinkFlags:
     think_stats: Annotated[bool, _thinking("--think-stats", "Say afterwards how the budget was used.")] = (
         False
     )
-    no_log: Annotated[bool, _thinking("--no-log", "Keep no record of this: neither counts nor a chat's words.")] = (
-        False
-    )
+    no_log: Annotated[
+        bool, _thinking("--no-log", "Keep no record of this: neither counts nor a chat's words.")
+    ] = False
 
     def given(self) -> dict[str, object]:
         """Return the options that were set, by name; raises InvalidRequest for a bad value."""

@@ -117,7 +117,8 @@ class CausalLM:
     ) -> Tensor:
         """Compute the tokens of one step; returns float32 logits of each span's last `num_logits` tokens.
 
-        out: memory [rows, vocab] that a native program may leave them in, if it has rows enough.
+        out: memory [rows, vocab] that a native program may leave them in, if it has rows enough; then it is returned
+        as it is, with the logits in its first rows: a view of them would cost as much as a small layer.
         way: PLAIN has a native program's attention keep all its scores in memory, for comparison; STEADY gives every
         sequence the numbers that it would get alone, however its tokens are cut into steps.
         """
@@ -126,7 +127,8 @@ class CausalLM:
         assert self.program is not None, "a native cache for a model without a native program"
         numbers, counts = flatten(spans)
         rows = counts[-1]
-        out = torch.empty(rows, self.config.vocab_size) if out is None or len(out) < rows else out[:rows]
+        if out is None or out.shape[0] < rows:
+            out = torch.empty(rows, self.config.vocab_size)
         self.program.run(numbers, counts, cache.table, out, attention=way)
         return out
 

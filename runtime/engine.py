@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
@@ -26,8 +26,8 @@ class Runner(Protocol):
 
     block_size: int
 
-    def run(self, step: Step) -> Tensor:
-        """Return float32 logits [rows, vocab]: `sequence.num_logits(count)` rows for each item, in order."""
+    def run(self, step: Step) -> Iterable[Tensor]:
+        """Return rows of float32 logits [vocab], or more: `sequence.num_logits(count)` for each item, in order."""
 
 
 class Engine:

@@ -24,11 +24,12 @@ class ModelRunner:
         self._way = Attention.STEADY if deterministic else Attention.FAST
         self.cache = cache
         self.block_size = cache.block_size
-        # Kept from step to step, not taken and given back for every token.
+        # Kept from step to step, not taken and given back for every token; its rows too.
         self._logits = torch.empty(KEPT_ROWS, model.config.vocab_size)
+        self._rows = list(self._logits)
 
-    def run(self, step: Step) -> Tensor:
-        """Compute the step's tokens; returns float32 logits [rows, vocab] of the sequences that will draw.
+    def run(self, step: Step) -> list[Tensor]:
+        """Compute the step's tokens; returns rows of float32 logits [vocab], those of sequences that will draw first.
 
         They are good until the next step.
         """
@@ -36,4 +37,5 @@ class ModelRunner:
         for sequence, n in step.items:
             ids, wanted = sequence.pending(n), sequence.num_logits(n)
             spans.append(Span(ids, sequence.num_computed, sequence.blocks, num_logits=wanted))
-        return self.model.step(spans, self.cache, out=self._logits, way=self._way)
+        logits = self.model.step(spans, self.cache, out=self._logits, way=self._way)
+        return self._rows if logits is self._logits else list(logits)

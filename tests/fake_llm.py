@@ -36,7 +36,9 @@ class FakeLLM:
         self.is_closed = False
         self.aborted: list[str] = []
         self.ended_thinking: list[str] = []
-        self.plan = SimpleNamespace(hold=True, context_length=2048, weight_bytes=4_000_000, cache_bytes=1_000_000)
+        self.plan = SimpleNamespace(
+            hold=True, context_length=2048, weight_bytes=4_000_000, cache_bytes=1_000_000
+        )
         self._replies = list(replies) or [[Progress(26, 26), Reasoning("so"), Text("an"), Text("swer")]]
 
     def chat(self, request: ChatRequest) -> Iterator[Event]:

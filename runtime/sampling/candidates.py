@@ -63,7 +63,7 @@ class Candidates(NamedTuple):
 
 def on_host(logits: Tensor) -> Candidates:
     """Return a whole vocabulary's logits [vocab] as candidates; memory is shared where it can be."""
-    return Candidates(logits.detach().float().cpu().numpy())
+    return Candidates((logits if logits.dtype is torch.float32 else logits.float()).numpy(force=True))
 
 
 def highest_on_device(logits: Tensor, count: int) -> Candidates:

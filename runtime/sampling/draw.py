@@ -143,6 +143,9 @@ class Chain:
 
         Raises MullError if the logits are not numbers.
         """
+        if self._head == 1 and not self._steps:  # nothing can warn
+            best = highest_on_device(logits, 1)
+            return best.token_at(0) if _is_possible(best.peak) else None
         # Every sampler knows minus infinity; numpy's warnings would tell nobody anything.
         with np.errstate(all="ignore"):
             candidates = on_host(logits) if self._head is None else highest_on_device(logits, self._head)

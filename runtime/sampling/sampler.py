@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -19,20 +20,17 @@ if TYPE_CHECKING:
 class Sampler:
     """Draws the tokens of a step; what a sequence gets never depends on the others of the step."""
 
-    def sample(self, logits: Tensor, step: Step) -> list[Drawn]:
-        """Return what each item of the step that has rows in `logits` [rows, vocab] got, in order.
+    def sample(self, logits: Iterable[Tensor], step: Step) -> list[Drawn]:
+        """Return what each item of the step that has rows among `logits` [vocab] got, in order.
 
         The logits are used up: processors change them in place.
         """
+        rows = iter(logits)
         sampled: list[Drawn] = []
-        row = 0
         for sequence, count in step.items:
             num_rows = sequence.num_logits(count)
             if num_rows:
-                # One by one: to iterate over a tensor costs as much as a small layer.
-                rows = [logits[at] for at in range(row, row + num_rows)]
-                sampled.append(self._walk(rows, sequence))
-                row += num_rows
+                sampled.append(self._walk(list(islice(rows, num_rows)), sequence))
         return sampled
 
     def _walk(self, rows: Iterable[Tensor], sequence: Sequence) -> Drawn:

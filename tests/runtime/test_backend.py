@@ -111,7 +111,9 @@ def test_an_unknown_type_or_set_is_refused():
 
 @needs_native
 def test_the_environment_chooses_the_set(tmp_path):
-    settings = Settings(models_dir=tmp_path, state_dir=tmp_path, cache_dir=tmp_path, color=False, cpu=SETS[-1].name)
+    settings = Settings(
+        models_dir=tmp_path, state_dir=tmp_path, cache_dir=tmp_path, color=False, cpu=SETS[-1].name
+    )
     with LLM.open("pocket", settings=settings) as llm:
         assert SETS[-1].name in llm.backend
 
