@@ -6,20 +6,18 @@ The demo model is too small for one pair of files to say much: where rounding fa
 by a per cent either way. So both programs quantize copies of it whose channels are in another order, which compute
 the same function but fall into other blocks; both get the copy's own importance matrix. The text is conversations such
 as the model learned, without control tokens, which llama-perplexity does not read from a text; the model first learns
-such texts as a whole (minutes), for it has learned only what the assistant says. A ratio is
-ours over theirs: its mean over the copies, and two standard errors of that mean.
+such texts as a whole (minutes), for it has learned only what the assistant says. A ratio is ours over theirs: its mean
+over the copies, and two standard errors of that mean.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
 import random
 import re
 import shutil
 import statistics
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from mull.models.pocket.export import load_model, write_gguf
 from mull.models.pocket.problems import MAX_SIZE
 from mull.models.pocket.rows import Batch, loss_of
 from mull.models.pocket.tokens import CONTROL_TOKENS
+from programs import run
 from target import DEMO, llama_quantize, llm
 
 TYPES = (
@@ -92,12 +91,9 @@ def reorder(path: Path, seed: int) -> None:
 
 def perplexity(tools: Path, model: Path, text: Path) -> float:
     """Return what llama-perplexity says."""
-    command = [tools / "llama-perplexity", "-m", model, "-f", text, "-c", CONTEXT, "-t", 2]
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(tools)}
-    words = list(map(str, command))
     for _ in range(5):  # the program's last lines are sometimes lost
-        done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
-        if found := re.search(r"Final estimate: PPL = ([0-9.]+)", done.stdout + done.stderr):
+        said = run(tools / "llama-perplexity", "-m", model, "-f", text, "-c", CONTEXT, "-t", 2)
+        if found := re.search(r"Final estimate: PPL = ([0-9.]+)", said):
             return float(found[1])
     raise SystemExit(f"error: llama-perplexity gave no estimate for {model.name}")
 
@@ -129,14 +125,12 @@ def main() -> None:
             llm("imatrix", source, "-f", calibration, "-o", imatrix, "-c", CONTEXT)
             plain.append(perplexity(args.tools, source, text))
             for kind in types:
-                pair = []
                 llm("quantize", source, target, kind, "--imatrix", imatrix)
-                pair.append(perplexity(args.tools, target, text))
+                ours = perplexity(args.tools, target, text)
                 target.unlink()
                 llama_quantize(args.tools / "llama-quantize", source, target, kind, imatrix)
-                pair.append(perplexity(args.tools, target, text))
+                found[kind].append((ours, perplexity(args.tools, target, text)))
                 target.unlink()
-                found[kind].append((pair[0], pair[1]))
             imatrix.unlink()
     print(f"unquantized: {min(plain):.4f} to {max(plain):.4f} in {args.copies} copies")
     print(f"{'type':<9} {'mull':>9} {'llama.cpp':>10}  ratio")

@@ -9,20 +9,19 @@ above 1 where mull is faster; the table shows medians, and the least and the gre
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from programs import run, warm
 
-def timed(command: list[str], target: Path) -> tuple[float, int]:
+
+def timed(command: tuple[object, ...], target: Path) -> tuple[float, int]:
     """Return the seconds that a program took, and the bytes that it wrote."""
-    library = {"LD_LIBRARY_PATH": str(Path(command[0]).parent)}
     started = time.perf_counter()
-    subprocess.run(command, env={**os.environ, **library}, check=True, capture_output=True)
+    run(*command)
     seconds = time.perf_counter() - started
     size = target.stat().st_size
     target.unlink()
@@ -41,32 +40,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where files are written (a temporary folder)")
     args = parser.parse_args()
-    with args.model.open("rb", buffering=0) as file:  # into the page cache
-        while file.read(1 << 24):
-            pass
+    warm(args.model)
+    program = Path(sys.executable).with_name("llm")
     print("| type | mull, s | llama-quantize, s | ratio | range | bytes |")
     print("|---|--:|--:|--:|--:|--:|", flush=True)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         target = Path(folder) / "out.gguf"
-        threads = str(args.threads)
         for kind in args.types.split(","):
-            commands = [
-                [
-                    Path(sys.executable).with_name("llm"),
-                    "quantize",
-                    args.model,
-                    target,
-                    kind,
-                    "--threads",
-                    threads,
-                ],
-                [args.llama_quantize, args.model, target, kind, threads],
-            ]
+            commands = (
+                (program, "quantize", args.model, target, kind, "--threads", args.threads),
+                (args.llama_quantize, args.model, target, kind, args.threads),
+            )
             seconds: list[list[float]] = [[], []]
             sizes = [0, 0]
             for turn in range(args.rounds):
                 for side in (0, 1)[:: -1 if turn % 2 else 1]:
-                    took, sizes[side] = timed(list(map(str, commands[side])), target)
+                    took, sizes[side] = timed(commands[side], target)
                     seconds[side].append(took)
             ratios = [theirs / ours for ours, theirs in zip(*seconds, strict=True)]
             ours, theirs = map(statistics.median, seconds)

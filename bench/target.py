@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +20,7 @@ from mull.cli.main import run_command
 from mull.cli.options import ComputeFlags
 from mull.cli.terminal import Terminal
 from mull.models.pocket.problems import Split, make_problem
+from programs import run
 
 DEMO = Path(__file__).resolve().parents[1] / "models" / "pocket" / "pocket-q8_0.gguf"
 CALIBRATION, HELD_OUT = 400, 1500  # problems
@@ -43,9 +42,7 @@ def llm(*words: object) -> None:
 
 def llama_quantize(program: Path, source: Path, target: Path, kind: str, imatrix: Path) -> Path:
     """Let llama-quantize write a file."""
-    library = {"LD_LIBRARY_PATH": str(program.parent)}
-    command = [program, "--imatrix", imatrix, source, target, kind, "2"]
-    subprocess.run(list(map(str, command)), env={**os.environ, **library}, check=True, capture_output=True)
+    run(program, "--imatrix", imatrix, source, target, kind, 2)
     return target
 
 

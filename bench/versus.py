@@ -40,6 +40,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mull.errors import InvalidRequest, MullError, NotSupported
+from programs import warm
 from rivals import CACHE_TYPES, INSTALL, Process, Settings
 
 PAIR = ("ours", "theirs")
@@ -239,9 +240,7 @@ def synthetic(shape: str, kind: str, arguments: argparse.Namespace) -> Iterator[
 
 def compare(name: str, path: Path, arguments: argparse.Namespace) -> Comparison:
     """Measure one file and print its lines."""
-    with path.open("rb", buffering=0) as file:  # into the page cache
-        while file.read(1 << 24):
-            pass
+    warm(path)
     comparison = Comparison(Model.read(name, path, arguments.cache_type), arguments)
     comparison.run()
     _note("")
