@@ -16,8 +16,8 @@ What is measured:
                   to the first greedy token after a short text, tokenized (mull: LLM.open and chat)
     memory        the peak resident size (VmHWM) of a fresh process that loads and continues a text of --depth or
                   --prompt tokens, whichever is longer; it counts the pages of a mapped file
-    of bandwidth  bytes that a token must read (weights and KV cache) over its time, as a share of what as many
-                  threads read from a large buffer in the same round
+    of bandwidth  bytes that a token must read (weights as the file has them, and KV cache) over its time, as a share
+                  of what as many threads read from a large buffer in the same round; mull reads bfloat16 in 12 bits
     Python        the share of a token's time, in a greedy reply, that is not spent inside mull's native kernels
 
 A ratio is of one round, above 1 where mull is better; the table shows medians over the rounds. On a machine that

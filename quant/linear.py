@@ -60,7 +60,7 @@ class Packer:
 
     def finish(self) -> None:
         """Pack what waits; raises CorruptFile for a file that was cut short."""
-        native.pack(self.isa, (numbers for *_, numbers in self._waiting))
+        native.pack(self.isa, [numbers for *_, numbers in self._waiting], self._memory)
         for rows, *_ in self._waiting:
             self._forget(rows)
         self._waiting.clear()

@@ -52,9 +52,12 @@ class VirtualTerminal:
         return self.text
 
     def is_ready(self) -> bool:
-        """Whether an empty prompt waits: its placeholder is there."""
-        line = self.screen.display[self.screen.cursor.y]
-        return line.startswith(">>> ") and self.screen.cursor.x == 4
+        """Whether an empty prompt waits: its placeholder is there.
+
+        A Ctrl-C that comes while the terminal changes its mode, after a reply, is echoed before it.
+        """
+        echoed, prompt, _ = self.screen.display[self.screen.cursor.y].partition(">>> ")
+        return prompt != "" and echoed in ("", "^C") and self.screen.cursor.x in (4, 4 + len(echoed))
 
     def leave(self) -> int:
         """Press Ctrl-D until the program ends; return its exit code.

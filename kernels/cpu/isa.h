@@ -32,7 +32,8 @@ struct Isa {
 
     // panels.h, products.h
     int64_t (*panel_bytes)(int type, int64_t cols);
-    void (*pack_panel)(int type, const uint8_t* weights, int64_t rows, int64_t cols, int64_t index, uint8_t* panel);
+    bool (*pack_panel)(int type, const uint8_t* weights, int64_t rows, int64_t cols, int64_t index, uint8_t* panel,
+                       uint8_t* wide);
     int (*form_of)(int type);
     int64_t (*form_row_bytes)(int form, int64_t cols);
     int (*tile_rows)(int64_t m);

@@ -118,20 +118,22 @@ int mull_pack(int isa, const mull_rows* parts, int64_t count) {
             ends.push_back((ends.empty() ? 0 : ends.back()) + (part->rows + set->lanes - 1) / set->lanes);
         }
         Pieces pieces;
-        std::atomic<bool> whole{true};
+        std::atomic<bool> whole{true}, fits{true};
         run_together([&](const Team&) {
             const bool read = guarded([&] {
                 pieces.each(ends.empty() ? 0 : ends.back(), 1, [&](int64_t index, int64_t) {
                     const size_t i = size_t(std::upper_bound(ends.begin(), ends.end(), index) - ends.begin());
                     const mull_rows& part = parts[i];
                     const int64_t panel = index - (i ? ends[i - 1] : 0);
-                    set->pack_panel(int(part.type), (const uint8_t*)part.weights, part.rows, part.cols, panel,
-                                    (uint8_t*)part.packed + panel * set->panel_bytes(int(part.type), part.cols));
+                    uint8_t* wide = part.wide ? (uint8_t*)part.wide + 2 * set->lanes * part.cols * panel : nullptr;
+                    if (!set->pack_panel(int(part.type), (const uint8_t*)part.weights, part.rows, part.cols, panel,
+                                         (uint8_t*)part.packed + panel * set->panel_bytes(int(part.type), part.cols), wide))
+                        fits = false;
                 });
             });
             if (!read) whole = false;
         });
-        return whole ? 0 : MULL_FAULT;
+        return !whole ? MULL_FAULT : fits ? 0 : MULL_FAR_APART;
     } catch (const std::bad_alloc&) {
         return MULL_NO_MEMORY;
     }

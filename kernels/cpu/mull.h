@@ -5,8 +5,8 @@
 extern "C" {
 
 // What a function may return instead of 0: no such kernel, memory is out, a mapped file was cut short meanwhile, numbers
-// that are infinite or NaN.
-enum { MULL_NO_KERNEL = -1, MULL_NO_MEMORY = -2, MULL_FAULT = -3, MULL_NOT_FINITE = -4 };
+// that are infinite or NaN, numbers too far apart for the memory that was given.
+enum { MULL_NO_KERNEL = -1, MULL_NO_MEMORY = -2, MULL_FAULT = -3, MULL_NOT_FINITE = -4, MULL_FAR_APART = -5 };
 
 // Instruction sets by index, best first; null past the last. Which of them this processor has.
 const char* mull_isa(int isa);
@@ -25,11 +25,13 @@ void mull_release(void* memory, int64_t bytes);
 
 // Bytes that W [rows, cols] takes when packed, or MULL_NO_KERNEL.
 int64_t mull_packed_bytes(int isa, int type, int64_t rows, int64_t cols);
-// Stored rows that follow one another, and zeroed memory to pack them into.
+// Stored rows that follow one another, and zeroed memory to pack them into. wide: as much zeroed memory as the rows take,
+// up to 16 of them more, or null; MULL_FAR_APART where it is needed.
 typedef struct {
     int64_t type, rows, cols;
     const void* weights;
     void* packed;
+    void* wide;
 } mull_rows;
 int mull_pack(int isa, const mull_rows* parts, int64_t count);
 // y [m, rows] = x [m, cols] · Wᵀ, in float32; x is rounded to 8 bits per 256 entries where W is quantized.

@@ -28,16 +28,26 @@ struct Floating {
 };
 
 #ifdef MULL_PAIRS
-template <int Id>
-struct Paired {
-    template <int N>
-    struct Pick { static constexpr PanelProduct product = panel_product_pairs<Id, N>; };
-};
+template <int N>
+struct Pairs { static constexpr PanelProduct product = panel_product_pairs<F16, N>; };
+template <int N>
+struct Twelve { static constexpr PanelProduct product = panel_product_twelve<N>; };
+template <int N>
+struct Widened { static constexpr PanelProduct product = widened_product<N>; };
 inline PanelProduct find_pairs_product(int type, int rows) {
-    return type == F16 ? for_rows<Paired<F16>::Pick>(rows) : for_rows<Paired<BF16>::Pick>(rows);
+    return type == F16 ? for_rows<Pairs>(rows) : for_rows<Twelve>(rows);
 }
+inline PanelProduct find_widened_product(int rows) { return for_rows<Widened>(rows); }
+inline bool is_twelve(int type) { return type == BF16 && pairs_form(type); }
 #else
 inline PanelProduct find_pairs_product(int, int) { return nullptr; }
+inline PanelProduct find_widened_product(int) { return nullptr; }
+inline bool is_twelve(int) { return false; }
+inline int64_t wide_bytes(int64_t) { return 0; }
+inline int64_t twelve_bytes(int64_t) { return 0; }
+inline int64_t widened_bytes(int64_t) { return 0; }
+inline void widen_panel(const uint8_t*, int64_t, uint8_t*) {}
+inline bool pack_twelve(const uint8_t*, int64_t, int, uint8_t*, uint8_t*) { return false; }
 #endif
 
 template <class T>
@@ -78,6 +88,27 @@ struct OpenPanels {
     }
 };
 
+// The same for all types: bytes of an opened panel, 0 for those that are multiplied as they are packed.
+inline int64_t open_panels(int type, const uint8_t* panels, int64_t cols, int64_t count, uint8_t* out) {
+    if (is_twelve(type)) {
+        for (int64_t p = 0; out && p < count; p++)
+            widen_panel(panels + p * twelve_bytes(cols), cols, out + p * widened_bytes(cols));
+        return widened_bytes(cols);
+    }
+    OpenPanels open{panels, cols, count, out};
+    with_type(type, open);
+    return open.bytes;
+}
+inline int64_t opened_bytes(int type, int64_t cols) { return open_panels(type, nullptr, cols, 0, nullptr); }
+
+// The kernel for opened panels of a type and a tile's rows.
+inline PanelProduct find_opened(int type, int rows) {
+    if (is_twelve(type)) return find_widened_product(rows);
+    FindOpened find{rows};
+    with_type(type, find);
+    return find.found;
+}
+
 // The kernel for a type and a tile's rows; null for a type without one.
 inline PanelProduct find_product(int type, int rows) {
     FindProduct find{rows};
@@ -103,6 +134,7 @@ inline int64_t panel_bytes(int type, int64_t cols) {
     if (cols <= 0 || cols % 32) return -1;
     if (with_type(type, find)) return find.bytes;
     if (type == F32) return 4 * R * cols;
+    if (is_twelve(type)) return twelve_bytes(cols);
     return type == F16 || type == BF16 ? 2 * R * cols : -1;
 }
 
@@ -115,24 +147,21 @@ struct PackRows {
     void visit() { pack_rows<T>(weights, row_bytes, cols, count, panel); }
 };
 
-// Pack panel `index` of a matrix, whose rows follow one another.
-inline void pack_panel(int type, const uint8_t* weights, int64_t rows, int64_t cols, int64_t index, uint8_t* panel) {
+// Pack panel `index` of a matrix, whose rows follow one another; wide: 2 · R · cols bytes that the panel may need besides.
+// False if it needs them and they are missing.
+inline bool pack_panel(int type, const uint8_t* weights, int64_t rows, int64_t cols, int64_t index, uint8_t* panel,
+                       uint8_t* wide) {
     const int64_t row_bytes = cols / block_weights(type) * block_bytes(type), left = rows - index * R;
     const int count = int(left < R ? left : R);
     PackRows pack{weights + index * R * row_bytes, row_bytes, cols, count, panel};
+    if (is_twelve(type)) return pack_twelve(pack.weights, row_bytes, count, panel, wide);
     if (!with_type(type, pack)) pack_floats(pack.weights, row_bytes, count, panel);
+    return true;
 }
 
 inline int form_of(int type) {
     if (block_weights(type) > 1) return block_weights(type) == 256 ? kBytes256 : kBytes32;
     return pairs_form(type) ? kPairs : kSingles;
-}
-
-// Bytes of an opened panel, 0 for types that are multiplied as they are packed.
-inline int64_t opened_bytes(int type, int64_t cols) {
-    OpenPanels open{nullptr, cols, 0, nullptr};
-    with_type(type, open);
-    return open.bytes;
 }
 
 // One tile of n rows times `count` panels that begin at row 16 · first of the matrix.
@@ -159,20 +188,12 @@ inline void multiply(int type, const uint8_t* panels, int64_t rows, int64_t cols
     int64_t bytes = panel_bytes(type, cols);
     panels += first * bytes;
     if (opened) {
-        OpenPanels open{panels, cols, last - first, opened};
-        with_type(type, open);
-        bytes = open.bytes, panels = opened;
+        bytes = open_panels(type, panels, cols, last - first, opened);
+        panels = opened;
     }
     for (int64_t t = 0, n; t < m; t += n) {
         n = tile_rows(m - t);
-        PanelProduct product = nullptr;
-        if (opened) {
-            FindOpened find{int(n)};
-            with_type(type, find);
-            product = find.found;
-        } else {
-            product = find_product(type, int(n));
-        }
+        const PanelProduct product = opened ? find_opened(type, int(n)) : find_product(type, int(n));
         multiply_tile(product, panels, bytes, rows, cols, first, last, x + t * tile_row, n, bias, y + t * y_stride, y_stride);
     }
 }

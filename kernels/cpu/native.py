@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -41,7 +41,7 @@ SLOTS: Final = 16
 # Columns of a matrix that can be packed are a multiple of this, and of its type's block.
 COLUMNS: Final = 32
 
-_NO_KERNEL, _NO_MEMORY, _FAULT, _NOT_FINITE = -1, -2, -3, -4
+_NO_KERNEL, _NO_MEMORY, _FAULT, _NOT_FINITE, _FAR_APART = -1, -2, -3, -4, -5
 # Only what is written to takes memory, but for the rest of a huge page at each region's end.
 _REGION: Final = 256 << 20
 _GRIDS: Final = ("iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s")
@@ -153,7 +153,7 @@ class Packed:
         """Return what packs stored rows, contiguous, of which the first is a multiple of ROWS: numbers for `pack`."""
         rows, cols = len(weight), self.shape[1]
         before = _native.packed_bytes(self.isa.index, self.type, first, cols) if first else 0
-        return self.type, rows, cols, weight.data_ptr(), self.address + before
+        return self.type, rows, cols, weight.data_ptr(), self.address + before, 0
 
     def multiply(self, x: Tensor) -> Tensor:
         """Multiply x [m, cols]; returns float32 [m, rows]."""
@@ -168,9 +168,21 @@ class Packed:
         return y
 
 
-def pack(isa: Isa, parts: Iterable[tuple[int, ...]]) -> None:
-    """Pack parts of matrices (Packed.part) together; raises CorruptFile for a file that was cut short."""
-    check(_native.pack(isa.index, array("q", itertools.chain.from_iterable(parts))))
+def pack(isa: Isa, parts: Sequence[tuple[int, ...]], memory: Memory) -> None:
+    """Pack parts of matrices (Packed.part) together; memory: for weights too far apart for 12 bits (twelve.h).
+
+    Raises OutOfMemory, and CorruptFile for a file that was cut short.
+    """
+    result = _native.pack(isa.index, array("q", itertools.chain.from_iterable(parts)))
+    if result == _FAR_APART and len(parts) > 1:
+        for part in parts:
+            pack(isa, [part], memory)
+    elif result == _FAR_APART:
+        kind, rows, cols, weights, packed, _ = parts[0]
+        wide = memory.take(2 * cols * (rows + Packed.ROWS))
+        check(_native.pack(isa.index, array("q", (kind, rows, cols, weights, packed, wide))))
+    else:
+        check(result)
 
 
 def packed_bytes(isa: Isa, dtype: str, rows: int, cols: int) -> int | None:

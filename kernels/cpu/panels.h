@@ -261,11 +261,15 @@ inline void interleave(const uint8_t* row, const uint8_t* next, uint8_t* out) {
     }
 }
 
-// The same for floats: pairs of 16-bit numbers, or single ones of 32; all are four bytes.
+// The same for all rows of a panel: 64 · R bytes.
+inline void interleave_rows(const uint8_t* weights, int64_t row_bytes, int64_t at, int count, uint8_t* out) {
+    for (int row = 0; row < count; row += 2) {
+        const uint8_t* from = weights + row * row_bytes + at;
+        interleave(from, row + 1 < count ? from + row_bytes : nullptr, out + 4 * row);
+    }
+}
+
+// Floats: pairs of 16-bit numbers, or single ones of 32; all are four bytes.
 inline void pack_floats(const uint8_t* weights, int64_t row_bytes, int count, uint8_t* panel) {
-    for (int64_t at = 0; at < row_bytes; at += 64)
-        for (int row = 0; row < count; row += 2) {
-            const uint8_t* from = weights + row * row_bytes + at;
-            interleave(from, row + 1 < count ? from + row_bytes : nullptr, panel + at * R + 4 * row);
-        }
+    for (int64_t at = 0; at < row_bytes; at += 64) interleave_rows(weights, row_bytes, at, count, panel + at * R);
 }

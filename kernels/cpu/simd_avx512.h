@@ -69,6 +69,11 @@ MULL_INLINE void halves_of_pairs(I32s pairs, F32s& a, F32s& b) {
     b = (F32s)_mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32((__m512i)pairs, 16)));
 }
 
+// The low or the high 8 bytes of every 16 of a and b, in turns; and the other way: words below 256 as bytes.
+MULL_INLINE I32s weave_low(Codes a, Codes b) { return (I32s)_mm512_unpacklo_epi8((__m512i)a, (__m512i)b); }
+MULL_INLINE I32s weave_high(Codes a, Codes b) { return (I32s)_mm512_unpackhi_epi8((__m512i)a, (__m512i)b); }
+MULL_INLINE Codes narrow(Words a, Words b) { return (Codes)_mm512_packus_epi16((__m512i)a, (__m512i)b); }
+
 #define MULL_PAIRS 1
 const bool kHasPairs = __builtin_cpu_supports("avx512bf16");
 

@@ -2,6 +2,9 @@
 #include "panels.h"
 #include "forms.h"
 #include "products.h"
+#ifdef MULL_PAIRS
+#include "twelve.h"
+#endif
 #include "multiply.h"
 #include "functions.h"
 #include "rows.h"

@@ -61,7 +61,7 @@ std::vector<uint8_t> random_rows(const Format& format, int64_t rows, int64_t col
 }
 
 int pack(int isa, int type, const void* weights, int64_t rows, int64_t cols, void* to) {
-    const mull_rows part = {type, rows, cols, weights, to};
+    const mull_rows part = {type, rows, cols, weights, to, nullptr};
     return mull_pack(isa, &part, 1);
 }
 

@@ -40,6 +40,18 @@ inline void put_half(uint8_t* p, Random& g, int most) {
 }
 
 // Blocks of bytes at random, or all alike where byte is not negative; scales (binary16) up to `most`.
+// What makes a weight unlike the others: all of them far apart (byte -2), or zero (0) and far away (0x7f) now and then, or
+// all just above the least normal number (0x80).
+inline float unlike(Random& g, int byte) {
+    switch (byte) {
+        case -2: return std::ldexp(1.0f, -below(g, 100));
+        case 0: return below(g, 3) ? 1.0f : 0.0f;
+        case 0x7f: return below(g, 1024) ? 1.0f : below(g, 2) ? 1e-9f : 1e6f;
+        case 0x80: return 1e-37f;
+        default: return 1.0f;
+    }
+}
+
 inline void fill_blocks(const Format& format, Random& g, int byte, int most, std::vector<uint8_t>& raw) {
     for (auto& b : raw) b = uint8_t(byte < 0 ? g() >> 13 : unsigned(byte));
     const size_t step = size_t(block_bytes(format.type));
@@ -47,7 +59,9 @@ inline void fill_blocks(const Format& format, Random& g, int byte, int most, std
         if (format.type == MXFP4) raw[at] = uint8_t(most < 1024 ? g() % 3 : 118 + g() % 12);
         for (int where : {format.d, format.m})
             if (where >= 0) put_half(&raw[at + size_t(where)], g, most);
-        const float single = uniform(g);
+        float single = uniform(g);
+        if (format.type == BF16) single *= unlike(g, byte);
+        if (std::abs(single) < 1.2e-38f) single = 0;
         uint32_t u;
         std::memcpy(&u, &single, 4);
         u += 0x7fff;

@@ -48,7 +48,7 @@ struct Matrix {
         const size_t bytes = size_t(mull_packed_bytes(isa, type, rows, cols));
         packed.reset(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
         std::memset(packed.get(), 0, bytes);
-        const mull_rows part = {type, rows, cols, raw.data(), packed.get()};
+        const mull_rows part = {type, rows, cols, raw.data(), packed.get(), nullptr};
         if (mull_pack(isa, &part, 1)) std::abort();
     }
     std::vector<double> operator()(const std::vector<double>& x) const {

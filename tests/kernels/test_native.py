@@ -159,6 +159,42 @@ def test_a_type_without_a_kernel_is_packed_as_bfloat16():
     )
 
 
+def unlike(kind, rows, cols):
+    """Return normal numbers in bfloat16, of which some or all are far from the others."""
+    x = random(rows, cols, 7) * 0.02
+    where = torch.rand(rows, cols, generator=torch.Generator().manual_seed(8))
+    if kind == "zeros":
+        x = torch.where(where < 0.4, 0.0, torch.where(where < 0.5, -0.0, x))
+    if kind == "a few large and small":
+        x = torch.where(where < 5e-4, x * 1e8, torch.where(where > 1 - 5e-4, x * 1e-8, x))
+    if kind == "a far row":
+        x[3] *= 1e-12
+    if kind == "all apart":
+        x *= 2.0 ** (where * 80 - 60).floor()
+    if kind == "hardly normal":
+        x = x.sign() * (x.abs() * 1e-35).clamp(min=1.2e-38)
+    return x.bfloat16()
+
+
+@needs_native
+@each_set
+@pytest.mark.parametrize(
+    "kind", ["natural", "zeros", "a few large and small", "a far row", "all apart", "hardly normal"]
+)
+def test_no_bit_of_a_bfloat16_is_lost(kind, isa):
+    rows, cols = 100, 512
+    weight, memory = unlike(kind, rows, cols), native.Memory()
+    matrix = native.Packed(isa, "bf16", (rows, cols), memory)
+    native.pack(isa, [matrix.part(0, weight[:48]), matrix.part(48, weight[48:])], memory)
+    # Once for a single row of activations, once for many.
+    units = torch.eye(cols)
+    assert torch.equal(matrix.multiply(units).T.bfloat16(), weight)
+    assert torch.equal(matrix.multiply(units[5:6])[0].bfloat16(), weight[:, 5])
+    size = native.packed_bytes(isa, "bf16", rows, cols)
+    if size < 2 * rows * cols:  # in 12 bits, but for panels whose weights are too far apart
+        assert (memory.nbytes > size + 64) == (kind in ("a far row", "all apart"))
+
+
 @needs_native
 def test_odd_columns_are_held():
     weight = weights("f32", 16, 40)
