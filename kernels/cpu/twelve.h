@@ -44,8 +44,8 @@ MULL_INLINE void widen(const uint8_t* p, const TwelveHead& head, I32s& a, I32s& 
 // Store R results for each of N rows, and before that add the products of the weights that lie apart. Not afterwards: rows
 // of results are often a power of two apart, and fall on the same few places of the cache.
 template <int N>
-MULL_INLINE void add_others(float (&part)[N * R], const Other* others, int32_t count, const uint8_t* tile, float* out,
-                            int64_t stride) {
+MULL_INLINE void store_with_others(float (&part)[N * R], const Other* others, int32_t count, const uint8_t* tile, float* out,
+                                   int64_t stride) {
     for (const Other* other = others; other < others + count; other++) {
         const uint8_t* x = tile + 4 * N * (other->place / R / 2) + 2 * (other->place / R % 2);
         float* sums = part + other->place % R;
@@ -55,7 +55,7 @@ MULL_INLINE void add_others(float (&part)[N * R], const Other* others, int32_t c
             const uint32_t bits = uint32_t(half) << 16;
             float value;
             __builtin_memcpy(&value, &bits, 4);
-            sums[t * R] += other->weight * value;
+            sums[t * R] = __builtin_fmaf(other->weight, value, sums[t * R]);
         }
     }
     each<N>([&](auto t) MULL_INLINE_LAMBDA { store(out + t * stride, load(part + t * R)); });
@@ -83,7 +83,7 @@ void panel_product_twelve(const uint8_t* w, int64_t cols, const uint8_t* tile, f
     add_up<2, N>(total);
     alignas(64) float part[N * R];
     each<N>([&](auto t) MULL_INLINE_LAMBDA { store(part + t * R, total[0][t]); });
-    add_others<N>(part, others_of(w, cols), head.others, tile, out, stride);
+    store_with_others<N>(part, others_of(w, cols), head.others, tile, out, stride);
 }
 
 // For many rows a panel is widened first: its head, the pairs, the weights that lie apart.
@@ -116,7 +116,7 @@ void widened_product(const uint8_t* w, int64_t cols, const uint8_t* tile, float*
     const uint8_t* pairs = head.wide ? head.wide : w + sizeof(TwelveHead);
     alignas(64) float part[N * R];
     panel_product_pairs<BF16, N>(pairs, cols, tile, part, R);
-    add_others<N>(part, (const Other*)(pairs + wide_bytes(cols)), head.others, tile, out, stride);
+    store_with_others<N>(part, (const Other*)(pairs + wide_bytes(cols)), head.others, tile, out, stride);
 }
 
 MULL_INLINE Words exponents(Words x) { return (x >> 7) & 255; }
