@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def run(*words: object) -> str:
-    """Run a program of llama.cpp's, whose libraries lie beside it, and return what it printed; raise if it fails."""
+    """Run a program, its libraries beside it as llama.cpp's; return what it printed, raise if it fails."""
     command = list(map(str, words))
     library = {"LD_LIBRARY_PATH": str(Path(command[0]).parent)}
     done = subprocess.run(command, env={**os.environ, **library}, check=True, capture_output=True, text=True)

@@ -25,8 +25,8 @@ void mull_release(void* memory, int64_t bytes);
 
 // Bytes that W [rows, cols] takes when packed, or MULL_NO_KERNEL.
 int64_t mull_packed_bytes(int isa, int type, int64_t rows, int64_t cols);
-// Stored rows that follow one another, and zeroed memory to pack them into. wide: as much zeroed memory as the rows take,
-// up to 16 of them more, or null; MULL_FAR_APART where it is needed.
+// Stored rows that follow one another, and zeroed memory to pack them into. wide: zeroed memory for the rows in 16 bits,
+// their number rounded up to a multiple of 16, or null; MULL_FAR_APART where it is needed.
 typedef struct {
     int64_t type, rows, cols;
     const void* weights;

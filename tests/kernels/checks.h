@@ -39,7 +39,6 @@ inline void put_half(uint8_t* p, Random& g, int most) {
     p[0] = uint8_t(h), p[1] = uint8_t(h >> 8);
 }
 
-// Blocks of bytes at random, or all alike where byte is not negative; scales (binary16) up to `most`.
 // What makes a weight unlike the others: all of them far apart (byte -2), or zero (0) and far away (0x7f) now and then, or
 // all just above the least normal number (0x80).
 inline float unlike(Random& g, int byte) {
@@ -52,6 +51,7 @@ inline float unlike(Random& g, int byte) {
     }
 }
 
+// Blocks of bytes at random, or all alike where byte is not negative; scales (binary16) up to `most`.
 inline void fill_blocks(const Format& format, Random& g, int byte, int most, std::vector<uint8_t>& raw) {
     for (auto& b : raw) b = uint8_t(byte < 0 ? g() >> 13 : unsigned(byte));
     const size_t step = size_t(block_bytes(format.type));
@@ -61,7 +61,7 @@ inline void fill_blocks(const Format& format, Random& g, int byte, int most, std
             if (where >= 0) put_half(&raw[at + size_t(where)], g, most);
         float single = uniform(g);
         if (format.type == BF16) single *= unlike(g, byte);
-        if (std::abs(single) < 1.2e-38f) single = 0;
+        if (format.type == BF16 && std::abs(single) < 1.2e-38f) single = 0;  // products lose subnormal numbers
         uint32_t u;
         std::memcpy(&u, &single, 4);
         u += 0x7fff;

@@ -37,9 +37,8 @@ def same(done: Done) -> tuple[object, ...]:
     """Return what must not depend on speculation."""
     report, usage = done.thinking.report, done.usage
     kept = None if report is None else (report.tokens, report.reason, report.injected, report.discarded)
-    logprobs = (
-        done.logprobs if native.instruction_sets() else len(done.logprobs or ())
-    )  # torch rounds by the batch
+    # Without kernels torch computes, which rounds by the batch.
+    logprobs = done.logprobs if native.instruction_sets() else len(done.logprobs or ())
     return done.token_ids, done.reason, kept, done.conformity, logprobs, usage.completion_tokens
 
 
